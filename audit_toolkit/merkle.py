@@ -54,3 +54,13 @@ def root_of(hashes: list[bytes]) -> bytes:
         ]
         hashes = above + hashes[len(hashes) & ~1 :]
     return hashes[0]
+
+
+def path_from(index: int, hashes: list[bytes]) -> list[bytes]:
+    """The path from one of these leaves to the root over all of them (RFC 9162, 2.1.3.1)."""
+    path = []
+    while len(hashes) > 1:
+        path += hashes[index ^ 1 : (index ^ 1) + 1]
+        hashes = [root_of(hashes[place : place + 2]) for place in range(0, len(hashes), 2)]
+        index >>= 1
+    return path

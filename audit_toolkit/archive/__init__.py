@@ -20,7 +20,7 @@ from audit_toolkit.archive.query import query_archive
 from audit_toolkit.archive.redaction import Archives
 from audit_toolkit.archive.restore import rehearse_restore, restore_leaf
 from audit_toolkit.archive.run import archive_gate, archiver
-from audit_toolkit.archive.sealed import read_seal, seal_note, seal_problems
+from audit_toolkit.archive.sealed import compare_seal, read_seal, seal_note, seal_problems
 from audit_toolkit.archive.store import Store
 from audit_toolkit.archive.unfinished import require_finished, unfinished_findings
 from audit_toolkit.archive.verify import ReadBack, check_catalogue, damaged, read_back
@@ -47,6 +47,7 @@ __all__ = [
     "archiver",
     "chain_breaks",
     "check_catalogue",
+    "compare_seal",
     "damaged",
     "differences",
     "export_live",

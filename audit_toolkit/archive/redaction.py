@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -49,6 +49,7 @@ from audit_toolkit.errors import AuditError, UsageError
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.schema.install import SLOTS
 from audit_toolkit.seals.leaves import read_relations, read_seeds
+from audit_toolkit.seals.partition import redacted_part
 from audit_toolkit.seals.salts import IDS
 from audit_toolkit.templates import query, render
 from audit_toolkit.trail import BROUGHT, ErasedFile, Wanted
@@ -148,15 +149,18 @@ class Archives:
             found |= dict.fromkeys(_holding(kept.store, kept.paths, wanted))
         return tuple(found)
 
-    def rewrite(self, events: Collection[int], redaction: int) -> tuple[ErasedFile, ...]:
+    def rewrite(
+        self, events: Collection[int], redaction: int, notes: Mapping[int, str]
+    ) -> tuple[ErasedFile, ...]:
         """Write the files anew that hold any of these events, and note the manifests that go with them.
 
+        `notes` are those that redactions of this transaction were signed with.
         Raises `AuditError` where a file differs from what it should replace by anything else.
         """
         origin = read_origin(self.connection, self.schema)
         files: list[ErasedFile] = []
         for kept in self._kept:
-            work = _Rewriting(self.connection, self.schema, kept, origin, redaction)
+            work = _Rewriting(self.connection, self.schema, kept, origin, redaction, notes)
             work.run({*events, *self._stale})
             if work.todo:
                 self._todo.append(work.todo)
@@ -391,6 +395,7 @@ class _Rewriting:
     kept: Kept
     origin: Origin
     redaction: int
+    notes: Mapping[int, str]
     written: list[ErasedFile] = field(default_factory=list)
     todo: Unfinished | None = None
 
@@ -414,7 +419,7 @@ class _Rewriting:
             self._note(made)
 
     def _present_seal(self, manifest: Manifest) -> dict[str, Any] | None:
-        """What verifies the partition, where it carries salts that were destroyed since; else None."""
+        """What verifies the partition, where it has salts that were destroyed since, or lacks a note; else None."""
         if manifest.seal is None:
             return None
         with self.store.fetched(manifest.seal.path) as (copy, sha256):
@@ -430,15 +435,10 @@ class _Rewriting:
             for block in blocks
             if block in there
         }
-        if seeds == content["seeds"]:
-            return None
-        asked = {"first": blocks[0] * IDS, "last": blocks[-1] * IDS + IDS - 1}
-        redacted: dict[str, dict[str, str]] = {}
-        sql = render("seals/redacted_between", schema=self.schema)
-        for one in fetch(self.connection, sql, asked):
-            slot = tuple(SLOTS)[one["slot"]]
-            redacted.setdefault(str(one["event_id"]), {})[slot] = bytes(one["commitment"]).hex()
-        return content | {"seeds": seeds, "redacted": redacted}
+        first, last = blocks[0] * IDS, blocks[-1] * IDS + IDS - 1
+        redacted = redacted_part(self.connection, self.schema, first, last, self.notes)
+        present: dict[str, Any] = content | {"seeds": seeds} | redacted
+        return None if present == content else present
 
     def _renew(
         self,

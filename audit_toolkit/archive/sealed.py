@@ -69,21 +69,37 @@ def read_seal(store: Store, manifest: Manifest, keys: Sequence[PublicKey] = ()) 
         return Part.read(json.loads(copy.read_bytes()), keys)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """What came of holding an archived partition against its seal."""
+
+    problems: tuple[str, ...] = ()
+    unsigned: frozenset[int] = frozenset()
+    """Redactions of which no signature in the seal says what they left; 0 where it does not say by which."""
+
+
 def seal_problems(
     store: Store, manifest: Manifest, keys: Sequence[PublicKey] = ()
 ) -> tuple[str, ...]:
     """What is wrong with an archived partition, held against its seal; nothing where it has none."""
+    return compare_seal(store, manifest, keys).problems
+
+
+def compare_seal(store: Store, manifest: Manifest, keys: Sequence[PublicKey] = ()) -> Compared:
+    """Hold the events of an archived partition against its seal, and what redactions left against their notes."""
     try:
         part = read_seal(store, manifest, keys)
         if part is None:
-            return ()
+            return Compared()
         with closing(SealedLeaves(part=part)) as leaves:
             for file in manifest.files:
                 with store.fetched(file.path) as (copy, _), parquet().ParquetFile(copy) as opened:
                     for batch in opened.iter_batches(batch_size=_BATCH):
                         leaves.add(batch)
-            return tuple(part.problems(leaves.hashes()))
+            problems = tuple(part.problems(leaves.hashes()))
+        return Compared(problems=problems, unsigned=frozenset(part.unsigned))
     except AuditError as error:
-        return (f"its seal: {error.message}",)
+        problem = f"its seal: {error.message}"
     except (arrow().ArrowException, OSError, KeyError, ValueError) as error:
-        return (f"its seal cannot be compared: {str(error).splitlines()[0]}",)
+        problem = f"its seal cannot be compared: {str(error).splitlines()[0]}"
+    return Compared(problems=(problem,))

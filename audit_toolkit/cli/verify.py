@@ -88,7 +88,7 @@ def verify(
             progress=progress,
         )
     if archived:
-        report.findings += archived.findings(keys)
+        report.findings += archived.findings(keys, report)
     _warn(report)
     details = report.details() if output is not ReportFormat.TEXT else {}
     end_with(
@@ -126,21 +126,42 @@ class _Archived:
         notes = [(m.seal.path, seal_note(self.store, m)) for m in self.manifests if m.seal]
         return [(path, note) for path, note in notes if note]
 
-    def findings(self, keys: Sequence[PublicKey]) -> list[Finding]:
-        """What in them differs from what was sealed."""
-        from audit_toolkit.archive import seal_problems
+    def findings(self, keys: Sequence[PublicKey], report: Report) -> list[Finding]:
+        """What in them differs from what was sealed, and whose redactions they have no signature of."""
+        from audit_toolkit.archive import compare_seal
 
-        return [
-            Finding(
-                kind=FindingKind.ARCHIVE_DAMAGED,
-                severity=Severity.ERROR,
-                subject=manifest.label,
-                message=problem,
-                remedy="bring the archive back from a backup",
-            )
-            for manifest in self.manifests
-            for problem in seal_problems(self.store, manifest, keys)
-        ]
+        found: list[Finding] = []
+        for manifest in self.manifests:
+            compared = compare_seal(self.store, manifest, keys)
+            found += [_damaged(manifest, problem) for problem in compared.problems]
+            found += [
+                _not_signed(manifest, redaction, report)
+                for redaction in sorted(compared.unsigned - set(report.unsigned))
+            ]
+        return found
+
+
+def _damaged(manifest: Manifest, problem: str) -> Finding:
+    return Finding(
+        kind=FindingKind.ARCHIVE_DAMAGED,
+        severity=Severity.ERROR,
+        subject=manifest.label,
+        message=problem,
+        remedy="bring the archive back from a backup",
+    )
+
+
+def _not_signed(manifest: Manifest, redaction: int, report: Report) -> Finding:
+    """A redaction that the archive has no signature of, and the database does not say it had none."""
+    which = f"event {redaction}" if redaction else "no event is named"
+    return Finding(
+        kind=FindingKind.REDACTION_UNSIGNED,
+        severity=Severity.ERROR if redaction in report.signed else Severity.WARNING,
+        subject=manifest.label,
+        message=f"what a redaction left there has no signature ({which}): values beside the redacted ones may "
+        "have changed",
+        remedy="bring the seal of this partition back from a backup, or compare what is left with one",
+    )
 
 
 def _size_of(text: str) -> int:

@@ -16,7 +16,14 @@ from audit_toolkit.cli.output import visible
 from audit_toolkit.errors import UsageError
 from audit_toolkit.findings import FINDINGS, SCHEMA_VERSION
 from audit_toolkit.seals import PublicKey, read_public
-from audit_toolkit.seals.verify_proof import ProofError, not_shown, read_proof, verify
+from audit_toolkit.seals.verify_proof import (
+    ProofError,
+    left_line,
+    left_of,
+    not_shown,
+    read_proof,
+    verify,
+)
 
 
 def verify_proof(
@@ -75,6 +82,7 @@ def verify_proof(
                     "problem": problem or None,
                     "event": shown,
                     "not_shown": [] if problem or proof is None else not_shown(proof),
+                    "left": {} if problem or proof is None else _left(proof),
                 },
                 indent=2,
             )
@@ -86,11 +94,21 @@ def verify_proof(
         print(visible(json.dumps(event, indent=2, ensure_ascii=False), keep="\n"))
         if proof and not_shown(proof):
             print(f"not shown: {', '.join(not_shown(proof))} (redacted, or left out of this proof)")
+        for slot, (redaction, left) in left_of(proof or {}).items():
+            print(left_line(slot, redaction, left))
         print(f"proved: this event is in the sealed trail ({when})")
         if reviewed:
             print(f"proved: {visible(str(reviewed))} is the file that it names")
     if problem:
         raise typer.Exit(FINDINGS)
+
+
+def _left(proof: dict[str, Any]) -> dict[str, Any]:
+    """What signed redactions left, as JSON values."""
+    return {
+        slot: {"redaction": redaction, "text": text}
+        for slot, (redaction, text) in left_of(proof).items()
+    }
 
 
 def _difference(proof: Mapping[str, Any], file: Path) -> str:

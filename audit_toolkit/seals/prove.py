@@ -11,10 +11,11 @@ from audit_toolkit.schema.install import SLOTS
 from audit_toolkit.seals.checkpoints import Checkpoint, Note, NoteError
 from audit_toolkit.seals.ids import read_ranges
 from audit_toolkit.seals.leaves import read_relations, read_seeds
+from audit_toolkit.seals.left import Left, read_left
 from audit_toolkit.seals.salts import SALT, block_of, salts_between
 from audit_toolkit.seals.seal import read_newest
 from audit_toolkit.seals.tiles import WIDTH, Tree, split
-from audit_toolkit.seals.verify_proof import COLUMNS, FORMAT, ProofError, leaf_hash
+from audit_toolkit.seals.verify_proof import COLUMNS, FORMAT, ProofError, commitment, leaf_hash
 from audit_toolkit.templates import render
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 def prove(connection: Connection, schema: str, event_id: int) -> dict[str, Any]:
     """The proof of an event, as JSON values: the event, its salts, its place in the tree, the signed checkpoint.
+
+    Of a slot that was redacted, and signed, also what is left.
 
     Raises `UsageError` for an event that is not there or not sealed yet, `AuditError` for one that is not what was
     sealed.
@@ -45,6 +48,11 @@ def prove(connection: Connection, schema: str, event_id: int) -> dict[str, Any]:
             )
         tree = Tree(cache(lambda level, tile: _tile(connection, schema, level, tile)))
         path = tree.inclusion(index, checkpoint.size)
+        left = {
+            one.slot: _left(one, event[one.slot])
+            for one in read_left(connection, schema, event_id, event_id, {})
+            if one.note is not None
+        }
     return {
         "format": FORMAT,
         "event": shown,
@@ -53,6 +61,23 @@ def prove(connection: Connection, schema: str, event_id: int) -> dict[str, Any]:
         "index": index,
         "path": [hashed.hex() for hashed in path],
         "checkpoint": newest["note"] if newest else "",
+        **({"left": left} if left else {}),
+    }
+
+
+def _left(left: Left, text: str | None) -> dict[str, Any]:
+    """What a signed redaction left of a slot, with what shows that."""
+    if text is None or commitment(left.salt, text) != left.remaining:
+        raise AuditError(
+            f"{left.slot} of event {left.event_id} was changed after it was redacted, so it cannot be proved",
+            hint="audit verify shows what else was changed",
+        )
+    return {
+        "text": text,
+        "salt": left.salt.hex(),
+        "index": left.index,
+        "path": [hashed.hex() for hashed in left.path],
+        "note": left.note,
     }
 
 

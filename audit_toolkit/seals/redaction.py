@@ -29,6 +29,7 @@ from audit_toolkit.seals.keys import Signer
 from audit_toolkit.seals.leaves import read_block, read_relations, read_seeds
 from audit_toolkit.seals.pin import pinned
 from audit_toolkit.seals.salts import block_of
+from audit_toolkit.seals.verify_proof import LEFT
 from audit_toolkit.templates import query, render
 from audit_toolkit.trail.event import REDACTED, redaction_of
 from audit_toolkit.trail.redaction import Erased
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[Any]
 
-_FIRST_LINE = "audit-toolkit: what a redaction left of sealed events"
 _JSON = ("old_row", "new_row", "context")
 _REFUSED = "nothing was changed; find out who changed it: audit verify, audit check"
 
@@ -52,7 +52,7 @@ def left_text(name: str, redaction: int, slots: Iterable[Slot]) -> str:
     """What is signed for a redaction, whose slots are given in order."""
     leaves = [leaf_hash(slot_bytes(*slot)) for slot in slots]
     root = base64.b64encode(root_of(leaves)).decode()
-    return f"{_FIRST_LINE}\nevent {redaction} of {name}\n{len(leaves)}\n{root}\n"
+    return f"{LEFT}\nevent {redaction} of {name}\n{len(leaves)}\n{root}\n"
 
 
 def slot_bytes(event_id: int, slot: int, commitment: bytes, remaining: bytes | None) -> bytes:

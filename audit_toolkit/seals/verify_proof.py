@@ -19,7 +19,7 @@ import re
 import struct
 import sys
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, Callable, TypeVar  # noqa: UP035 - Python 3.9
 
 FORMAT = "audit-toolkit proof 1"
 TEXTS = (
@@ -34,11 +34,16 @@ TEXTS = (
 SLOTS = ("row_key", "old_row_key", "old_row", "new_row", "context", "query")
 TIMES = ("action_tstamp", "transaction_tstamp")
 MEMBERS = {"format", "event", "salts", "redacted", "index", "path", "checkpoint"}
+MEMBERS_LEFT = {"text", "salt", "index", "path", "note"}
+LEFT = "audit-toolkit: what a redaction left of sealed events"
 COLUMNS = {"event_id", "transaction_id", *TIMES, *TEXTS, *SLOTS}
 _EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 - Python 3.9 has no datetime.UTC
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,19}")
 _SIGNATURE = re.compile(r"\u2014 ([^\s+]+) ([A-Za-z0-9+/]+={0,2})")
+
+
+_Read = TypeVar("_Read")
 
 
 class ProofError(Exception):
@@ -190,34 +195,57 @@ def read_key(text: str) -> tuple[str, bytes, bytes]:
 
 def read_checkpoint(note: str, key: str) -> tuple[int, bytes, str]:
     """The size and root of a checkpoint that was signed with a key, and up to which event and when."""
-    name, key_id, public = read_key(key)
-    text, signatures = _read_note(note)
-    signed = [data[4:] for by, data in signatures if by == name and data[:4] == key_id]
-    if not signed:
-        raise ProofError(f"the checkpoint is not signed with {name}+{key_id.hex()}")
-    if not all(is_signed(public, text.encode(), signature) for signature in signed):
-        raise ProofError("the signature of the checkpoint is wrong")
-    lines = text.split("\n")
+    name, lines = _signed_lines(note, key, "the checkpoint")
     if len(lines) < 4 or lines[0] != name or not _NUMBER.fullmatch(lines[1]):
         raise ProofError("what was signed is not a checkpoint of that trail")
     return int(lines[1]), _decoded(lines[2], "the root of the checkpoint"), lines[3]
 
 
-def _read_note(note: str) -> tuple[str, list[tuple[str, bytes]]]:
+def read_left(note: str, key: str) -> tuple[int, int, bytes]:
+    """Of the note of a redaction that was signed with a key: its event, and the size and root of what it left."""
+    name, lines = _signed_lines(note, key, "the note of a redaction")
+    redaction, origin, size, root = left_note(lines)
+    if origin != name:
+        raise ProofError("what was signed is not the note of a redaction of that trail")
+    return redaction, size, root
+
+
+def left_note(lines: list[str]) -> tuple[int, str, int, bytes]:
+    """What the note of a redaction says: its event, the name of the trail, the size and root of what it left."""
+    said = re.fullmatch("event ([1-9][0-9]{0,18}) of (.+)", lines[1]) if len(lines) == 5 else None
+    if lines[0] != LEFT or said is None or not _NUMBER.fullmatch(lines[2]) or lines[4]:
+        raise ProofError("what was signed is not the note of a redaction")
+    root = _decoded(lines[3], "the root of the note of a redaction")
+    return int(said[1]), said[2], int(lines[2]), root
+
+
+def _signed_lines(note: str, key: str, what: str) -> tuple[str, list[str]]:
+    """The name of a key, and the lines of a note that was signed with it."""
+    name, key_id, public = read_key(key)
+    text, signatures = _read_note(note, what)
+    signed = [data[4:] for by, data in signatures if by == name and data[:4] == key_id]
+    if not signed:
+        raise ProofError(f"{what} is not signed with {name}+{key_id.hex()}")
+    if not all(is_signed(public, text.encode(), signature) for signature in signed):
+        raise ProofError(f"the signature of {what} is wrong")
+    return name, text.split("\n")
+
+
+def _read_note(note: str, what: str) -> tuple[str, list[tuple[str, bytes]]]:
     """The text of a signed note, and who signed it with what."""
     text, separator, rest = note.rpartition("\n\n")
     if not separator or not rest.endswith("\n"):
-        raise ProofError("the checkpoint is not a signed note")
+        raise ProofError(f"{what} is not a signed note")
     if any((c < " " and c != "\n") or "\ud800" <= c <= "\udfff" for c in note):
-        raise ProofError("the checkpoint has characters that no note has")
+        raise ProofError(f"{what} has characters that no note has")
     signatures = []
     for line in rest[:-1].split("\n"):
         found = _SIGNATURE.fullmatch(line)
         if not found:
-            raise ProofError("a line of the checkpoint is not a signature")
-        signatures.append((found[1], _decoded(found[2], "a signature of the checkpoint")))
+            raise ProofError(f"a line of {what} is not a signature")
+        signatures.append((found[1], _decoded(found[2], f"a signature of {what}")))
     if len(set(signatures)) < len(signatures):
-        raise ProofError("a signature of the checkpoint is there twice")
+        raise ProofError(f"a signature of {what} is there twice")
     return text + "\n", signatures
 
 
@@ -254,7 +282,7 @@ def verify(proof: Any, keys: list[str]) -> str:
     """
     if not isinstance(proof, dict) or proof.get("format") != FORMAT:
         raise ProofError(f"it is not a proof of the format {FORMAT!r}")
-    if set(proof) != MEMBERS:
+    if set(proof) - {"left"} != MEMBERS:
         raise ProofError("it does not have exactly the members of a proof")
     try:
         event, index = proof["event"], proof["index"]
@@ -272,10 +300,53 @@ def verify(proof: Any, keys: list[str]) -> str:
         raise ProofError(f"it is damaged: {_shown(str(error))}") from error
     if not isinstance(note, str):
         raise ProofError("the checkpoint is not a text")
-    size, root, when = _signed_by_one(note, keys)
+    size, root, when = _signed_by_one(note, keys, read_checkpoint)
     if root_from(leaf, index, size, path) != root:
         raise ProofError("the event that it shows is not in the tree that was signed")
+    if "left" in proof:
+        _require_left(proof["left"], event["event_id"], redacted, keys)
     return when
+
+
+def _require_left(left: Any, event_id: int, redacted: dict[str, bytes], keys: list[str]) -> None:
+    if not isinstance(left, dict) or not left or not set(left) <= set(redacted):
+        raise ProofError("it shows what is left of what it does not show as redacted")
+    for slot, one in left.items():
+        if not isinstance(one, dict) or set(one) != MEMBERS_LEFT or type(one["index"]) is not int:
+            raise ProofError(f"what is left of {slot} does not have exactly its members")
+        if not all(isinstance(one[name], str) for name in ("text", "note")):
+            raise ProofError(f"what is left of {slot} is not a text")
+        if not isinstance(one["path"], list):
+            raise ProofError(f"the path of what is left of {slot} is not a list")
+        try:
+            remaining = commitment(hexadecimal(one["salt"], 16), one["text"])
+        except ValueError as error:
+            raise ProofError(f"it is damaged: {_shown(str(error))}") from error
+        path = [hexadecimal(text, 32) for text in one["path"]]
+        leaf = left_hash(event_id, slot, redacted[slot], remaining)
+        _, size, root = _signed_by_one(one["note"], keys, read_left)
+        if root_from(leaf, one["index"], size, path) != root:
+            raise ProofError(f"what it shows as left of {slot} is not what was signed")
+
+
+def left_hash(event_id: int, slot: str, sealed: bytes, remaining: bytes) -> bytes:
+    """A slot of an event as a leaf of the tree that a redaction was signed with."""
+    data = struct.pack(">qh", event_id, SLOTS.index(slot)) + sealed + remaining
+    return hashlib.sha256(b"\0" + data).digest()
+
+
+def left_of(proof: dict[str, Any]) -> dict[str, tuple[int, str]]:
+    """What a verified proof shows as left of redacted slots: the event of the redaction, and the text."""
+    return {
+        slot: (int(one["note"].split("\n")[1].split(" ")[1]), one["text"])
+        for slot, one in proof.get("left", {}).items()
+    }
+
+
+def left_line(slot: str, redaction: int, text: str) -> str:
+    """What is left of a slot, for people."""
+    said = f"left of {slot}, signed with the redaction of event {redaction}: {text}"
+    return visible(said).replace("\n", "\\n")
 
 
 def _require_event(event: Any, salts: dict[str, bytes], redacted: dict[str, bytes]) -> None:
@@ -304,11 +375,11 @@ def not_shown(proof: dict[str, Any]) -> list[str]:
     return [name for name in SLOTS if name in proof["redacted"]]
 
 
-def _signed_by_one(note: str, keys: list[str]) -> tuple[int, bytes, str]:
+def _signed_by_one(note: str, keys: list[str], read: Callable[[str, str], _Read]) -> _Read:
     problem = ProofError("no public key is given")
     for key in keys:
         try:
-            return read_checkpoint(note, key)
+            return read(note, key)
         except ProofError as error:
             problem = error
     raise problem
@@ -342,6 +413,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not_shown(proof):
         names = ", ".join(not_shown(proof))
         print(f"not shown: {names} (redacted, or left out of this proof)", file=sys.stderr)  # noqa: T201
+    for slot, (redaction, left) in left_of(proof).items():
+        print(left_line(slot, redaction, left), file=sys.stderr)  # noqa: T201
     print(f"proved: this event is in the sealed trail ({when})", file=sys.stderr)  # noqa: T201
     return 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -129,8 +129,10 @@ class Archives(Protocol):
         """The files that would be replaced."""
         ...
 
-    def rewrite(self, events: Collection[int], redaction: int) -> tuple[ErasedFile, ...]:
-        """Write the files anew that hold any of these events."""
+    def rewrite(
+        self, events: Collection[int], redaction: int, notes: Mapping[int, str]
+    ) -> tuple[ErasedFile, ...]:
+        """Write the files anew that hold any of these events; `notes` are the signed ones, by redaction."""
         ...
 
     def finish(self) -> None:
@@ -349,7 +351,8 @@ class _Work:
             # Redacted in the database alone before: an event says that the archive follows.
             nothing = {"ids": [], "columns": list(self.erasure.columns), "is_own": False}
             erased = self.erase([nothing])
-        written = archives.rewrite(events, erased[0].redaction) if erased else ()
+        notes = {done.redaction: done.note for done in erased if done.note}
+        written = archives.rewrite(events, erased[0].redaction, notes) if erased else ()
         self.announce(erased, written)
         return erased, tuple(file.path for file in written)
 

@@ -68,6 +68,29 @@ def test_a_table_that_is_not_audited_any_more_is_no_alarm(orders: Trail) -> None
     assert found(orders) == []
 
 
+def test_an_end_that_left_with_its_partition_is_no_alarm(orders: Trail) -> None:
+    """A hold keeps the partition that says that the table is captured, and retention drops the later one."""
+    orders.execute("alter table audit.logged_actions disable trigger all")
+    orders.execute(
+        "update audit.logged_actions set action_tstamp = action_tstamp - interval '1 month'"
+    )
+    orders.execute('alter table audit.logged_actions enable always trigger "00_audit_append_only"')
+    [installed] = read_installed(orders.connection, "audit")
+    apply(plan_uninstall(installed.table, "audit", function=installed.function), orders.connection)
+    [(leaf, name, low, high)] = orders.execute(
+        "select leaf::text, relname, lower_bound, upper_bound from audit.leaves() as l "
+        "join pg_class as c on c.oid = l.leaf "
+        "where leaf = (select max(tableoid) from audit.logged_actions where action = 'G')"
+    )
+    orders.execute(f"""
+        alter table audit.logged_actions detach partition {leaf};
+        insert into audit.partition_lifecycle
+            (leaf, leaf_name, lower_bound, upper_bound, state, detached_at)
+        values ('{leaf}', '{name}', '{low}', '{high}', 'detached', now());
+    """)
+    assert "capture_unregistered" not in {kind for kind, _ in found(orders)}
+
+
 def test_a_table_that_was_dropped_is_no_alarm(orders: Trail) -> None:
     orders.execute("drop table orders; select audit.note_changes()")
     assert {kind for kind, _ in found(orders)} == {"table_gone"}
