@@ -37,6 +37,7 @@ _FUNCTIONS = {
     "columns_now": "(regclass)",
     "has_columns": "(regclass, text[], text[], boolean)",
     "known_part": "(jsonb, text[], text[], text[])",
+    "columns_carried": "(jsonb, jsonb, jsonb)",
     "names_now": "(regclass, text, text[])",
     "disguised": "(regclass, text, text[])",
     "image_sql": "(text[], oid[], text, boolean)",
