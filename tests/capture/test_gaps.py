@@ -185,6 +185,26 @@ def test_another_key_is_a_gap_as_events_of_before_have_the_former_one(
     assert len(gaps(orders)) == 1
 
 
+def test_a_partition_that_was_truncated_before_that_was_recorded_is_a_gap(trail: Trail) -> None:
+    trail.execute(
+        "create table visits (id int primary key) partition by range (id);"
+        "create table visits_1 partition of visits for values from (0) to (10)"
+    )
+    trail.audit("visits")
+    trail.execute("create table visits_2 partition of visits default")
+    trail.execute("insert into visits values (1), (20)")
+    trail.audit("visits")
+    assert gaps(trail) == []
+    trail.execute("create table visits_3 partition of visits for values from (10) to (20)")
+    trail.execute("insert into visits values (11)")
+    trail.execute("truncate visits_3")
+    trail.audit("visits")
+    assert gaps(trail) == [("resumed", "a visits")]
+    trail.audit("visits")
+    trail.execute("truncate visits_3")
+    assert len(gaps(trail)) == 1
+
+
 def test_keys_that_changed_places_are_no_gap(trail: Trail) -> None:
     trail.execute("create table orders (a int, b int, v int, primary key (a, b))")
     trail.audit("orders")

@@ -180,3 +180,27 @@ def test_adopting_needs_a_trail_and_a_reason(shop: Trail, empty: Trail) -> None:
     assert "has no audit trail" in str(run(empty, *ADOPT).stderr)
     assert run(empty, *ADOPT).exit_code == 2
     assert run(shop, "adopt", "--reason", " ").exit_code == 2
+
+
+@pytest.mark.parametrize("adopted", [False, True], ids=["not adopted", "adopted"])
+def test_columns_are_followed_after_a_restore_that_numbers_them_anew(
+    trail: Trail, empty: Trail, move: Move, adopted: bool
+) -> None:
+    trail.execute(
+        "create table people (x int, id int primary key, y int, secret text, note text);"
+        "alter table people drop x; create table users (x int, y int, id int primary key, v text);"
+        "alter table users drop x"
+    )
+    trail.audit("people", exclude=("secret",))
+    trail.audit("users", only=("v",))
+    trail.execute(
+        "alter table people drop y; alter table people rename id to nr;"
+        "alter table people rename secret to pin; alter table people rename note to secret;"
+        "alter table users drop y; insert into users values (1, 'a'); select audit.note_changes()"
+    )
+    move(trail, empty)
+    if adopted:
+        assert run(empty, *ADOPT).exit_code == 0
+    empty.execute("insert into people (nr, pin) values (7, 'hunter2'); update users set v = 'b'")
+    seen = [(e["row_key"], e["new_row"]) for e in empty.events() if e["action"] in "IU"]
+    assert seen == [("1", {"id": 1, "v": "a"}), ("7", {"nr": 7}), ("1", {"id": 1, "v": "b"})]
