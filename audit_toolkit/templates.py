@@ -7,17 +7,23 @@ A template can print only what went through a quoting filter: `finalize` refuses
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
+from importlib.util import cache_from_source
 from pathlib import Path
+from pickle import PickleError
 from typing import Any
 
 import jinja2
+from jinja2.bccache import Bucket
 
 from audit_toolkit import names
 from audit_toolkit.errors import TemplateError
 from audit_toolkit.names import QualifiedName, Sql
+from audit_toolkit.version import __version__
 
 _STATEMENT_PARTS = re.compile(
     r"""
@@ -94,6 +100,7 @@ def _environment() -> jinja2.Environment:
         # Each include asks for its template: without a look at its file, and at which was used last.
         auto_reload=False,
         cache_size=-1,
+        bytecode_cache=_BytecodeCache(),
     )
     environment.filters.update(
         ident=_identifier,
@@ -107,6 +114,33 @@ def _environment() -> jinja2.Environment:
         trusted=Sql,  # words of a template itself, or SQL that the user gave to be SQL (--when)
     )
     return environment
+
+
+class _BytecodeCache(jinja2.FileSystemBytecodeCache):
+    """Compiled templates, kept where and as long as Python keeps the bytecode of this module.
+
+    To compile them takes a command longer than most of its queries. Whoever could change a file of this
+    cache could change this module, too.
+    """
+
+    def __init__(self) -> None:
+        bytecode = Path(cache_from_source(__file__))
+        super().__init__(str(bytecode.parent), f"{bytecode.stem}.%s.jinja")
+        # Filters of constants are computed by the compiler.
+        modules = (__file__, names.__file__)
+        self._filters = "".join(str(Path(module).stat().st_mtime_ns) for module in modules)
+
+    def get_source_checksum(self, source: str) -> str:
+        return super().get_source_checksum(__version__ + self._filters + source)
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        with suppress(OSError, EOFError, PickleError):  # not readable, cut short
+            super().load_bytecode(bucket)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        if not sys.dont_write_bytecode:
+            with suppress(OSError):  # not writable, full: compiled again by the next command
+                super().dump_bytecode(bucket)
 
 
 def _only_sql(value: object) -> object:

@@ -160,7 +160,7 @@ def _slow(target: Target) -> str:
 def _function_findings(
     captured: Captured, target: Target, schema: str, shown: str
 ) -> Iterator[Finding]:
-    if captured.key is not None and captured.key != target.table.key:
+    if captured.key is not None and not target.has_key(captured.key, captured.numbering):
         yield Finding(
             kind=FindingKind.KEY_CHANGED,
             severity=Severity.ERROR,

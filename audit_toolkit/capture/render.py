@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import count
 from typing import Any
 
-from audit_toolkit.catalog import Column, Installed, Table
+from audit_toolkit.catalog import Column, Installed, Numbering, Table
 from audit_toolkit.condition import called_functions, compares_rows, names_of
 from audit_toolkit.config import (
     CONTEXT_LIMIT,
@@ -231,6 +231,13 @@ class Target:
     def hidden(self) -> tuple[str, ...]:
         """The columns whose values are to appear nowhere in clear."""
         return tuple(sorted({*self.rule.exclude, *self._masked}))
+
+    def has_key(self, columns: tuple[str, ...], numbering: Numbering) -> bool:
+        """Whether its primary key is of these columns, whatever they are called now: triggers follow their numbers."""
+        if self.from_wal or not numbering.is_complete:
+            return columns == self.table.key
+        followed = (numbering.now(name, self.table.columns) for name in columns)
+        return self.table.key == tuple(names[0] if names else "" for names in followed)
 
     @property
     def _known(self) -> tuple[str, ...]:

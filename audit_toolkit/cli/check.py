@@ -30,7 +30,7 @@ from audit_toolkit.drift import find_drift
 from audit_toolkit.errors import AuditError, PermissionDeniedError
 from audit_toolkit.findings import Finding, FindingKind, Report, Severity
 from audit_toolkit.indexes import Scope, diagnose, index_report, plan_repairs, read_catalogue
-from audit_toolkit.migrations import find_project, plan_sync, recorded_state
+from audit_toolkit.migrations import Project, find_project, plan_sync, recorded_state
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.partitions import Policy, Thresholds, check_partitions, read_partitions
 from audit_toolkit.schema.forged_events import NEWEST, event_findings
@@ -97,9 +97,10 @@ def check(
             all_events=all_events,
             config=config,
         )
-        recorded = _recorded_findings(connection, config, audit_schema, tuple(table or ()))
+        project = _find_project(config)
+        recorded = _recorded_findings(connection, project, audit_schema, tuple(table or ()))
     findings = _with_recorded(findings, recorded)
-    findings += [] if table else _branch_findings(config, audit_schema)
+    findings += [] if table else _branch_findings(project, audit_schema)
     end_with(trail_report(findings), output, fail_on)
 
 
@@ -178,18 +179,27 @@ def _runnable(findings: list[Finding], config: Path | None, schema: str) -> list
     return [replace(f, remedy=runs_here(f.remedy, config, schema)) for f in findings]
 
 
+def _find_project(config: Path | None) -> Project | None:
+    """The project whose files are read, and none is run; None where none is, or none that can be read."""
+    try:
+        return find_project(config, run_env=False)
+    except AuditError:
+        return None
+
+
 def _recorded_findings(
-    connection: Connection, config: Path | None, schema: str, names: tuple[str, ...]
+    connection: Connection, project: Project | None, schema: str, names: tuple[str, ...]
 ) -> list[Finding]:
-    """What the project's revisions record, and the database lacks; files of the project are read, none is run."""
+    """What the project's revisions record, and the database lacks."""
+    if project is None:
+        return []
     option = "" if schema == "audit" else f" --audit-schema {shlex.quote(schema)}"
     try:
-        project = find_project(config, run_env=False)
         relations = read_relations(connection)
         wants = project_wants(connection, project, schema)
         found = plan_sync(connection, relations, wants) if wants else None
     except AuditError:
-        return []  # there is no project here, or none that can be read; or another finding says what is wrong
+        return []  # revisions that cannot be read, or another finding says what is wrong
     findings = list(found.findings(f"audit sync --apply{option}")) if found else []
     if names:
         asked = {str(name) for name in _named(connection, names)}
@@ -236,13 +246,14 @@ def _goes_before_recorded(finding: Finding) -> bool:
     return finding.kind in _BEFORE_RECORDED or finding.remedy.startswith("audit resume ")
 
 
-def _branch_findings(config: Path | None, schema: str) -> list[Finding]:
-    """Tables on which merged branches of the project disagree; its files are read, and none is run."""
+def _branch_findings(project: Project | None, schema: str) -> list[Finding]:
+    """Tables on which merged branches of the project disagree."""
+    if project is None:
+        return []
     try:
-        project = find_project(config, run_env=False)
         conflicts = recorded_state(project.scripts, "heads", schema).conflicts
     except AuditError:
-        return []  # there is no project here, or none that can be read
+        return []  # revisions that cannot be read
     return [
         Finding(
             kind=FindingKind.BRANCHES_DISAGREE,

@@ -298,9 +298,10 @@ def _print_history(
 
     page, stream = stream_page(connection, subject, wanted)
 
+    number = None  # of the events, if the pager took them all
     with closing(stream) as events, paged(wanted=output is EventFormat.TEXT):
         number = print_as(output, subject, events, shown)
-    if not number:
+    if number == 0:
         note(nothing_found(connection, subject))
         return
     if cut and page.border is not None:

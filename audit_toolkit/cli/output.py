@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +17,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TextIO
+
+import typer
 
 from audit_toolkit import exact_json
 from audit_toolkit.cli.ddl_text import ddl_lines, ddl_verb
@@ -132,30 +135,25 @@ _VERBS = {
     Action.EVENT: ("event of the application", "bold blue"),
 }
 
+_SETTINGS = ("bold", "dim", "italic")
+
 _Part = tuple[str, str]
-"""Text and its style."""
+"""Text and its style: a colour, one of `_SETTINGS`, or both."""
 _Line = list[_Part]
 
 
 class _Timeline:
     def __init__(self, subject: Scope, file: TextIO, *, utc: bool) -> None:
-        from rich.console import Console
-
         self.subject = subject
         self.utc = utc
         self.places = {column: place for place, column in enumerate(subject.columns)}
-        # Without a colour system, Rich prints no escape sequence at all.
-        self.console = Console(
-            file=file,
-            color_system=None if os.environ.get("NO_COLOR") else "auto",
-            highlight=False,
-            markup=False,
-            emoji=False,
-        )
-        self.encoding = self.console.encoding
+        self.file = file
+        self.encoding = file.encoding or "ascii"
         self.signs = _UNICODE if _is_unicode(self.encoding) else _ASCII
-        sized = self.console.is_terminal or "COLUMNS" in os.environ
-        self.width = max(self.console.width, _MIN_WIDTH) if sized else PIPE_WIDTH
+        self.is_terminal = bool(os.environ.get("FORCE_COLOR")) or file.isatty()
+        self.is_coloured = self.is_terminal and _wants_colour()
+        sized = self.is_terminal or "COLUMNS" in os.environ
+        self.width = max(shutil.get_terminal_size().columns, _MIN_WIDTH) if sized else PIPE_WIDTH
 
     def print(self, event: Event, *, first: bool, former: Event | None) -> None:
         if former is not None and event.puts_back(former):
@@ -175,13 +173,9 @@ class _Timeline:
             self._print([(f"{self.signs.bar}   ", "dim"), *values])
 
     def _print(self, line: _Line) -> None:
-        from rich.text import Text
-
-        parts = [(self._encodable(text), style) for text, style in line]
-        if self.console.color_system:
-            self.console.print(Text.assemble(*parts), soft_wrap=True)
-        else:  # Rich is slow even if there is nothing to colour
-            self.console.file.write("".join(text for text, _ in parts) + "\n")
+        parts = ((self._encodable(text), style) for text, style in line)
+        shown = (_styled(text, style) if self.is_coloured else text for text, style in parts)
+        self.file.write("".join(shown) + "\n")
 
     def _encodable(self, text: str) -> str:
         return text.encode(self.encoding, "backslashreplace").decode(self.encoding)
@@ -204,7 +198,7 @@ class _Timeline:
         if event.row_key not in (None, self.subject.key):
             line.append((f" {self._cut(visible(str(event.row_key)), _MAX_NAME_WIDTH)}", ""))
         who = [(" by ", ""), (self._cut(visible(_who(event)), 2 * _MAX_NAME_WIDTH), "bold")]
-        if self.console.is_terminal:
+        if self.is_terminal:
             who.append((f"  {_ago(datetime.now(UTC) - event.action_tstamp)}", "dim"))
         if sum(len(text) for text, _ in line + who) <= self.width:
             yield line + who
@@ -399,6 +393,18 @@ def _ago(age: timedelta) -> str:
 def arrow() -> str:
     """What stands between an old and a new value on stdout."""
     return (_UNICODE if _is_unicode(sys.stdout.encoding) else _ASCII).arrow
+
+
+def _wants_colour() -> bool:
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def _styled(text: str, style: str) -> str:
+    """The text between the escape sequences of a style: a colour, how it is set, or both."""
+    words = style.split()
+    settings = {word: True for word in words if word in _SETTINGS}
+    colour = next((word for word in words if word not in _SETTINGS), None)
+    return typer.style(text, fg=colour, **settings) if words else text
 
 
 def _is_unicode(encoding: str | None) -> bool:

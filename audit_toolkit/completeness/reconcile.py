@@ -189,7 +189,7 @@ def _prepare(
             "row security hides rows from this role", "run it as a role with BYPASSRLS"
         )
     recorded = json.loads(installed.comment).get("key")
-    if recorded is not None and tuple(recorded) != table.key:
+    if recorded is not None and not target.has_key(tuple(recorded), installed.numbering):
         raise _NotComparableError(
             "its primary key has changed since capture was installed",
             f"audit install --table {table.name.plain}",

@@ -183,11 +183,19 @@ class Change:
                 steps=(Step(why=why, statements=self.plan().undo),),
             )
         unknown_before = tuple(name for name in self.triggers if name not in self.former.triggers)
-        script = _restore(self.table, self.former, unknown_before)
+        script = _restore(self.table, self._as_it_was(self.former), unknown_before)
         if self.target.from_wal and not self.former.from_wal:
             last = _unpublish(self.table, self.schema, self.target.function)
             script = replace(script, steps=(*script.steps, last))
         return script
+
+    def _as_it_was(self, former: Former) -> Former:
+        """What captured the table before, with what says that it means the columns that it meant then."""
+        if not any(".note_capture(" in statement for statement in former.statements):
+            return former  # of a release that did not note it
+        values = {"schema": self.schema, "table": self.table, "function": former.function}
+        put_back = render_statements("triggers/put_back", **values)
+        return replace(former, statements=(*former.statements, *put_back))
 
 
 def trail_revision(settings: TrailSettings) -> Revision:

@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 
 from audit_toolkit.capture import Target, check_rule
 from audit_toolkit.capture.declared import Declared, resolved
-from audit_toolkit.catalog import Installed, Kind, Relation
+from audit_toolkit.catalog import Kind, Relation
 from audit_toolkit.config import TableRule, TrailSettings
 from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.migrations.changes import Change, Former
@@ -197,30 +197,21 @@ def plan_sync(connection: Connection, relations: Sequence[Relation], wants: Want
             if lacks_columns(table, wanted.rule)
             else check_rule(table, wanted.rule)
         )
-        change = Change(
-            target=target,
-            schema=schema,
-            former=Former.of_database(captured, table, schema) if captured else None,
-            damaged=captured is not None and table.name in found.drifted,
-        )
-        if not _differs(change, captured):
+        damaged = captured is not None and table.name in found.drifted
+        # What only renders otherwise now is right.
+        if captured and not damaged and TableRule.from_dict(captured.options) == target.rule:
             continue
         if table.name in found.switched_off:
             notes.append(f"{table.name} is left as it is: its capture is paused")
             continue
+        former = Former.of_database(captured, table, schema) if captured else None
+        change = Change(target=target, schema=schema, former=former, damaged=damaged)
         changes.append((change, wanted))
     missing = found.trail is None and bool(changes or wants.trail_is_recorded)
     if changes:
         require_present_trail(found.trail, schema)
         check_conditions(connection, [change for change, _ in changes])
     return Sync(trail=wants.trail if missing else None, changes=tuple(changes), notes=tuple(notes))
-
-
-def _differs(change: Change, captured: Installed | None) -> bool:
-    """Whether capture is missing, damaged or under another rule; what only renders otherwise now is right."""
-    if captured is None or change.damaged or change.former is None:
-        return True
-    return change.former.rule != change.target.rule
 
 
 def _went_on(wanted: Wanted, found: CaptureState) -> bool:

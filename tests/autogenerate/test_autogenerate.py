@@ -106,7 +106,7 @@ def test_a_key_that_a_hand_written_revision_changed(declared: Declared) -> None:
     assert "Reinstalls the capture of public.orders" in declared.check().text
     declared.apply()
     declared.database.execute(INSERT)
-    assert declared.events() == [("orders", "I", "[1, 1]")]
+    assert declared.events() == [("orders", "G", None), ("orders", "I", "[1, 1]")]
 
 
 def test_columns_that_the_same_revision_adds_changes_and_drops(declared: Declared) -> None:

@@ -127,6 +127,28 @@ def test_what_is_written_is_applied_before_more_is_written(older: Shop) -> None:
     assert older.audit("upgrade").err == NOTHING
 
 
+def test_it_brings_back_what_the_trail_of_this_version_lost(shop: Shop) -> None:
+    assert shop.audit("install", "--table", "orders", "--upgrade").code == 0
+    shop.database.execute("alter function audit.history(regclass, text) volatile")
+    assert shop.audit("check").code == 3
+    assert shop.audit("upgrade", "--upgrade").err != NOTHING
+    assert shop.audit("check").code == 0
+
+
+def test_a_rule_follows_its_columns_and_not_what_took_their_names(shop: Shop) -> None:
+    assert shop.audit("install", "--table", "orders", "--only", "note", "--upgrade").code == 0
+    shop.database.execute(
+        "alter table orders rename note to remark; alter table orders add note text"
+    )
+    assert shop.audit("install", "--table", "orders", "--upgrade").code == 0
+    shop.database.execute(
+        "insert into customers (id, email) values (1, 'a');"
+        " insert into orders (id, customer_id, status, total, remark, note) values (1, 1, '', 1, 'r', 'n')"
+    )
+    ((row,),) = shop.database.execute("select new_row from audit.logged_actions where action = 'I'")
+    assert row == {"id": 1, "remark": "r"}
+
+
 def test_several_heads(older: Shop) -> None:
     ours = older.revisions()[-1].name.split("_")[0]
     for name in ("left", "right"):

@@ -346,6 +346,29 @@ def test_a_hidden_column_that_is_renamed_stays_hidden(
         take_baseline(connection, target, "audit")
 
 
+@pytest.mark.parametrize("capture", [Capture.ROW, Capture.STATEMENT])
+def test_only_means_the_columns_that_it_named(trail: Trail, capture: Capture) -> None:
+    trail.execute("create table people (id int primary key, name text, secret text)")
+    trail.audit("people", capture=capture, only=("name",), truncate=Truncate.ROWS)
+    trail.execute(
+        "alter table people rename name to nick; alter table people rename secret to name"
+    )
+    trail.execute("insert into people values (1, 'Ann', 'hunter2'); update people set nick = 'Eve'")
+    trail.execute("alter table people rename id to secret; alter table people rename nick to id")
+    trail.execute("update people set id = 'Bob'; truncate people")
+    images = [
+        (e["action"], e["row_key"], e["new_row"]) for e in trail.events() if e["action"] != "M"
+    ]
+    assert images == [
+        ("I", "1", {"id": 1, "nick": "Ann"}),
+        ("U", "1", {"id": 1, "nick": "Eve"}),
+        ("U", "1", {"secret": 1, "id": "Bob"}),
+        ("D", "1", None),
+        ("T", None, None),
+    ]
+    assert "hunter2" not in str(trail.events())
+
+
 def test_the_remedy_for_a_renamed_column_keeps_it_hidden(trail: Trail, audit: Audit) -> None:
     trail.execute("create table people (id int primary key, name text, secret text, pin text)")
     trail.audit("people", exclude=("secret",), mask=(Mask(column="pin"),))

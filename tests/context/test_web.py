@@ -32,7 +32,15 @@ LOCAL = ["127.0.0.1"]
 @contextmanager
 def served(app: Any) -> Iterator[str]:
     """The address of an application that uvicorn serves in a thread."""
-    config = uvicorn.Config(app, port=0, log_level="warning", proxy_headers=False, loop="asyncio")
+    # On a busy machine a client may use a connection again after more than the 5 seconds of the default.
+    config = uvicorn.Config(
+        app,
+        port=0,
+        log_level="warning",
+        proxy_headers=False,
+        loop="asyncio",
+        timeout_keep_alive=600,
+    )
     server = uvicorn.Server(config)
     ready = threading.Event()
     startup = server.startup

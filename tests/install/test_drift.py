@@ -98,6 +98,16 @@ DRIFTS = {
 }
 
 
+def test_a_key_that_was_renamed_is_the_same_key(trail: Trail) -> None:
+    trail.execute("create table visits (id int primary key, at date)")
+    trail.audit("visits")
+    trail.execute("alter table visits rename id to at2; alter table visits rename at to id")
+    [finding] = drift(trail)
+    assert finding.kind == "capture_outdated"
+    trail.execute("alter table visits drop constraint visits_pkey, add primary key (id)")
+    assert [finding.kind for finding in drift(trail)] == ["key_changed"]
+
+
 def test_a_setting_that_is_not_pinned_any_more(trail: Trail) -> None:
     trail.execute("create table visits (id int primary key, at timestamptz)")
     trail.audit("visits")

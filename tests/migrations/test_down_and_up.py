@@ -168,6 +168,26 @@ def test_reinstall_after_a_rename(history: History) -> None:
     history.walk()
 
 
+def test_what_is_put_back_means_the_columns_that_it_meant(history: History) -> None:
+    run = history.shop.database.execute
+    history.migrate("create table people (id int primary key, name text, pin text)", "select 1")
+    history.audit("install", "--table", "people", "--only", "name")
+    run(
+        "alter table people rename id to nr; alter table people rename name to nick;"
+        " alter table people rename pin to name"
+    )
+    history.audit("install", "--table", "people", "--only", "nick")
+    history.shop.downgrade("-1")
+    run("insert into people values (1, 'Ann', 'hunter2')")
+    events = "select row_key, new_row from audit.logged_actions where action = 'I'"
+    assert run(events) == [("1", {"nr": 1, "nick": "Ann"})]
+    history.shop.upgrade()
+    run("delete from people")
+    assert run("select row_key, old_row from audit.logged_actions where action = 'D'") == run(
+        events
+    )
+
+
 @pytest.mark.thorough
 def test_a_schema_that_was_renamed_or_dropped(history: History) -> None:
     history.migrate("create schema sales", "drop schema sales cascade")

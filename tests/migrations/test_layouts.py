@@ -33,6 +33,8 @@ def metadata(**options):
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory, but for models."""
     monkeypatch.setattr(sys, "path", sys.path[:])
+    # Alembic puts "." on the path, and Python remembers for good which directory that was.
+    monkeypatch.setattr(sys, "path_importer_cache", {})
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models.py").write_text(MODELS)
     return tmp_path

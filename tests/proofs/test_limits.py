@@ -54,15 +54,6 @@ def test_virtual_columns_are_null_in_triggers(trail: Trail) -> None:
     assert [event["new_row"].get("area") for event in trail.events()] == [None]
 
 
-def test_a_renamed_key_column_leaves_events_without_key_until_the_next_installation(
-    orders: Trail,
-) -> None:
-    orders.execute("alter table orders rename id to number; insert into orders values (3, 3)")
-    install(orders.connection, "orders", TableRule())
-    orders.execute("insert into orders values (4, 4)")
-    assert orders.story()[2:] == [("M", None), ("I", None), ("I", "4")]
-
-
 @pytest.fixture
 def parts(trail: Trail) -> Trail:
     trail.execute(PLAIN)

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import jinja2
 import pytest
 from hypothesis import given
@@ -86,3 +91,45 @@ def test_lines_have_at_most_110_characters() -> None:
 
 def test_columns_are_listed_each_quoted() -> None:
     assert printed('{{ c | idents(of="t.") }}', c=["Or", "der"]) == 't."Or", t.der'
+
+
+class TestBytecode:
+    """Compiled templates are kept beside the bytecode of Python, where that is kept."""
+
+    COUNT = """\
+import jinja2
+from audit_toolkit.templates import render
+compiled = []
+compile = jinja2.Environment.compile
+jinja2.Environment.compile = lambda *given, **named: compiled.append(1) or compile(*given, **named)
+render("queries/captured_relations", trail_schema="audit")
+print(len(compiled))
+"""
+
+    def compiled(self, place: Path, **environment: str) -> int:
+        known = {
+            name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", self.COUNT],
+            env=known | {"PYTHONPYCACHEPREFIX": str(place)} | environment,
+            capture_output=True,
+            check=True,
+        )
+        assert done.stderr == b""
+        return int(done.stdout)
+
+    def test_the_next_command_does_not_compile_them(self, tmp_path: Path) -> None:
+        assert [self.compiled(tmp_path) for _ in range(2)] == [1, 0]
+        (kept,) = tmp_path.rglob("*.jinja")
+        for end in (-9, 9, 0):
+            kept.write_bytes(kept.read_bytes()[:end])
+            assert [self.compiled(tmp_path) for _ in range(2)] == [1, 0]
+
+    def test_what_cannot_be_kept_is_compiled_again(self, tmp_path: Path) -> None:
+        place = tmp_path / "a file"
+        place.write_text("")
+        assert [self.compiled(place) for _ in range(2)] == [1, 1]
+        unwanted = tmp_path / "unwanted"
+        assert [self.compiled(unwanted, PYTHONDONTWRITEBYTECODE="1") for _ in range(2)] == [1, 1]
+        assert not unwanted.exists()

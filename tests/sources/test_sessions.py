@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -32,6 +32,9 @@ class Order(Base):
     total: Mapped[Decimal]
 
 
+FIRST = select(Order).where(Order.id == 1)
+
+
 @pytest.fixture
 def deleted(orders: Trail) -> Selection:
     """The event that deleted order 2."""
@@ -44,7 +47,7 @@ def ids(trail: Trail) -> list[int]:
 
 def test_what_was_not_flushed_is_seen(engine: Engine) -> None:
     with Session(engine) as session:
-        order = session.get_one(Order, 1)
+        order = session.scalars(FIRST).one()
         order.status = "sent"
         *_, event = verbs.history(session, "orders", 1)
         assert event.changed == {"status": ("paid", "sent")}
@@ -60,7 +63,7 @@ def test_what_was_not_flushed_is_seen_by_async_code(orders: Trail) -> None:
             async_engine(orders.database.dsn, "psycopg") as engine,
             AsyncSession(engine, expire_on_commit=False) as session,
         ):
-            order = await session.get_one(Order, 1)
+            order = (await session.scalars(FIRST)).one()
             order.status = "sent"
             *_, event = await verbs.history(session, "orders", 1)
             assert event.changed == {"status": ("paid", "sent")}

@@ -519,6 +519,35 @@ def test_a_renamed_column_is_one_column(trail: Trail, store: Store, noted: bool)
     ]
 
 
+@pytest.mark.parametrize("taken", ["", "alter table orders rename note to id"], ids=["", "taken"])
+@pytest.mark.parametrize(
+    "rule",
+    [*({"store": store} for store in Store), {"capture": Capture.STATEMENT}, {"only": ("status",)}],
+    ids=str,
+)
+def test_a_renamed_key_is_the_same_key(trail: Trail, rule: dict[str, Any], taken: str) -> None:
+    trail.execute("create table orders (id int primary key, status text, note text)")
+    trail.audit("orders", **rule)
+    trail.execute("insert into orders values (1, 'new', 'a'), (2, 'new', 'b')")
+    before = now(trail)
+    trail.execute(f"alter table orders rename id to number; {taken}")
+    trail.execute("update orders set status = 'paid' where number = 1")
+    trail.execute(
+        "update orders set number = 3 where number = 1; delete from orders where number = 2"
+    )
+    trail.execute("alter table orders rename number to nr; insert into orders values (4, 'new')")
+    there = "select nr, status from audit.table_at(null::orders, %s) order by 1"
+    for _ in range(2):
+        assert trail.execute(there, [now(trail)]) == [(3, "paid"), (4, "new")]
+        assert trail.execute(there, [before]) == [(1, "new"), (2, "new")]
+        assert row(trail, "orders", "3")[:2] == (3, "paid")
+        assert [event["row_key"] for event in trail.events() if event["action"] in "IUD"] == [
+            "1", "2", "1", "3", "2", "4",
+        ]  # fmt: skip
+        trail.audit("orders", **rule)
+        assert "G" not in {event["action"] for event in trail.events()}
+
+
 def test_columns_that_got_each_others_names(trail: Trail) -> None:
     trail.execute("create table orders (id int primary key, a text, b text)")
     trail.audit("orders")

@@ -218,6 +218,27 @@ def test_a_table_goes_on_under_a_new_name(wal_trail: WalTrail) -> None:
     ]
 
 
+def test_only_means_the_columns_that_it_named(wal_trail: WalTrail) -> None:
+    wal_trail.execute("create table orders (id int primary key, v text, secret text)")
+    wal_trail.audit("orders", capture=Capture.WAL, only=("v",))
+    wal_trail.read()
+    wal_trail.execute("alter table orders rename v to w; alter table orders rename secret to v")
+    wal_trail.execute("insert into orders values (1, 'a', 'hunter2')")
+    wal_trail.read()
+    assert [e["new_row"] for e in wal_trail.events() if e["action"] == "I"] == [{"id": 1}]
+
+
+def test_a_renamed_key_is_a_gap(wal_trail: WalTrail) -> None:
+    """The worker takes the key by its name: rows are older than what their columns are called now."""
+    wal_trail.execute("create table orders (id int primary key, v text)")
+    wal_trail.audit("orders", capture=Capture.WAL)
+    wal_trail.read()
+    wal_trail.execute("alter table orders rename id to number; insert into orders values (1)")
+    wal_trail.read()
+    wal_trail.audit("orders", capture=Capture.WAL)
+    assert "G" in {event["action"] for event in wal_trail.events()}
+
+
 def test_a_table_that_was_dropped_loses_nothing(wal_trail: WalTrail) -> None:
     wal_trail.execute(ORDERS)
     wal_trail.audit("orders", capture=Capture.WAL)

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import psycopg
 from models import Customer, Order
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import create_engine, make_url, select, text
 from sqlalchemy.orm import Session
 
 SET_CONTEXT = "select set_config('audit.context', :context, true)"
@@ -35,7 +35,7 @@ with Session(engine) as session, session.begin():
 
 with Session(engine) as session, session.begin():
     web_request(session, "customer:ada", "POST /orders/1/pay")
-    order = session.get_one(Order, 1)
+    order = session.scalars(select(Order).where(Order.id == 1)).one()
     order.status = "paid"
 
 # Support, by hand and through psycopg, with a reason.

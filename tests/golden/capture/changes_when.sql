@@ -21,6 +21,8 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
+    -- Set where columns of the key have other names.
+    key_names text[];
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
             then jsonb_build_object(
@@ -49,6 +51,10 @@ begin
         case
             when tg_relid = audit.captured_relation('capture_public__orders')
                 then audit.is_noted('capture_public__orders', 'public', 'orders')
+                and audit.names_now(
+                    audit.captured_relation('capture_public__orders'), 'capture_public__orders',
+                    array['id']
+                ) = array['id']
         end
     ) is not true then
         -- What became of the table when this was planned may have been
@@ -74,6 +80,13 @@ begin
         end if;
         event_schema := captured_as[1];
         event_table := captured_as[2];
+        key_names := case
+            when tg_relid = audit.captured_relation('capture_public__orders')
+                then audit.names_now(
+                    audit.captured_relation('capture_public__orders'), 'capture_public__orders',
+                    array['id']
+                )
+        end;
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -99,7 +112,7 @@ begin
             (schema_name, table_name, action, row_key, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'I',
-             row_after ->> 'id',
+             row_after ->> coalesce(key_names[1], 'id'),
              row_after, context);
 
     elsif tg_op = 'UPDATE' then
@@ -144,8 +157,8 @@ begin
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'U',
-             row_after ->> 'id',
-             nullif(row_before ->> 'id', row_after ->> 'id'),
+             row_after ->> coalesce(key_names[1], 'id'),
+             nullif(row_before ->> coalesce(key_names[1], 'id'), row_after ->> coalesce(key_names[1], 'id')),
              row_before,
              (
                 select coalesce(jsonb_object_agg(key, value), '{}')
@@ -178,7 +191,7 @@ begin
             (schema_name, table_name, action, row_key, old_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D',
-             row_before ->> 'id',
+             row_before ->> coalesce(key_names[1], 'id'),
              row_before, context);
 
     else
@@ -195,7 +208,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "status <> ''draft''"}, "numbers": {}, "hash": "6ccc764c882d7eaaf12c96005cd32167a9d2db15225542b780308c8785ca7397"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "status <> ''draft''"}, "numbers": {}, "hash": "5607b1b0f0e93e23d1fcb6998f3510e4ce61da4ad3204955e773cb34a60f8014"}';
 
 
 -- Its triggers on public.orders.

@@ -21,6 +21,8 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
+    -- Set where columns of the key have other names.
+    key_names text[];
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
             then jsonb_build_object(
@@ -47,6 +49,10 @@ begin
         case
             when tg_relid = audit.captured_relation('capture_public__order_lines')
                 then audit.is_noted('capture_public__order_lines', 'public', 'order_lines')
+                and audit.names_now(
+                    audit.captured_relation('capture_public__order_lines'), 'capture_public__order_lines',
+                    array['order_id', 'line']
+                ) = array['order_id', 'line']
         end
     ) is not true then
         -- What became of the table when this was planned may have been
@@ -72,6 +78,13 @@ begin
         end if;
         event_schema := captured_as[1];
         event_table := captured_as[2];
+        key_names := case
+            when tg_relid = audit.captured_relation('capture_public__order_lines')
+                then audit.names_now(
+                    audit.captured_relation('capture_public__order_lines'), 'capture_public__order_lines',
+                    array['order_id', 'line']
+                )
+        end;
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -92,7 +105,7 @@ begin
             (schema_name, table_name, action, row_key, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'I',
-             jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text,
+             jsonb_build_array(row_after -> coalesce(key_names[1], 'order_id'), row_after -> coalesce(key_names[2], 'line'))::text,
              row_after, context);
 
     elsif tg_op = 'UPDATE' then
@@ -129,8 +142,8 @@ begin
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'U',
-             jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text,
-             nullif(jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text, jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text),
+             jsonb_build_array(row_after -> coalesce(key_names[1], 'order_id'), row_after -> coalesce(key_names[2], 'line'))::text,
+             nullif(jsonb_build_array(row_before -> coalesce(key_names[1], 'order_id'), row_before -> coalesce(key_names[2], 'line'))::text, jsonb_build_array(row_after -> coalesce(key_names[1], 'order_id'), row_after -> coalesce(key_names[2], 'line'))::text),
              row_before,
              row_after,
              context);
@@ -154,7 +167,7 @@ begin
             (schema_name, table_name, action, row_key, old_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'D',
-             jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text,
+             jsonb_build_array(row_before -> coalesce(key_names[1], 'order_id'), row_before -> coalesce(key_names[2], 'line'))::text,
              row_before, context);
 
     else
@@ -171,7 +184,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "c1d443fcf66142900648b6425faf1018464de26fedaa9a28142b27376f511402"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "63dac079096a50aeb72bd9405afe3a2cff9006d60a32bf1ae7e81999237d9b41"}';
 
 
 -- Its triggers on public.order_lines.

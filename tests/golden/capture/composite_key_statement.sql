@@ -34,6 +34,8 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
+    -- Set where columns of the key have other names.
+    key_names text[];
     names text[];
     types oid[];
 begin
@@ -52,6 +54,10 @@ begin
         case
             when tg_relid = audit.captured_relation('capture_public__order_lines')
                 then audit.is_noted('capture_public__order_lines', 'public', 'order_lines')
+                and audit.names_now(
+                    audit.captured_relation('capture_public__order_lines'), 'capture_public__order_lines',
+                    array['order_id', 'line']
+                ) = array['order_id', 'line']
         end
     ) is not true then
         -- What became of the table when this was planned may have been
@@ -77,6 +83,13 @@ begin
         end if;
         event_schema := captured_as[1];
         event_table := captured_as[2];
+        key_names := case
+            when tg_relid = audit.captured_relation('capture_public__order_lines')
+                then audit.names_now(
+                    audit.captured_relation('capture_public__order_lines'), 'capture_public__order_lines',
+                    array['order_id', 'line']
+                )
+        end;
     end if;
     -- "00_audit_row" is the alias of a whole row: a simpler name could be
     -- the name of a column, and would mean that.
@@ -110,7 +123,7 @@ begin
              context, session_user_name, role_name, application_name, client_addr)
         select
 event_schema, event_table, 'I',
-            jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text,
+            jsonb_build_array(row_after -> coalesce(($9)[1], 'order_id'), row_after -> coalesce(($9)[2], 'line'))::text,
             row_after,
             context, session_user_name, role_name, application_name, client_addr
         from (
@@ -121,7 +134,7 @@ event_schema, event_table, 'I',
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
             using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'),
-            context, session_user_name, role_name, application_name, client_addr;
+            context, session_user_name, role_name, application_name, client_addr, key_names;
         elsif tg_op = 'DELETE' then
             execute replace($changes$
         insert into audit.logged_actions
@@ -130,7 +143,7 @@ $changes$,
              context, session_user_name, role_name, application_name, client_addr)
         select
 event_schema, event_table, 'D',
-            jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text,
+            jsonb_build_array(row_before -> coalesce(($9)[1], 'order_id'), row_before -> coalesce(($9)[2], 'line'))::text,
             row_before,
             context, session_user_name, role_name, application_name, client_addr
         from (
@@ -141,7 +154,7 @@ event_schema, event_table, 'D',
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
             using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'),
-            context, session_user_name, role_name, application_name, client_addr;
+            context, session_user_name, role_name, application_name, client_addr, key_names;
         else
             execute replace($changes$
             insert into audit.logged_actions
@@ -156,9 +169,9 @@ event_schema, event_table, 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text
+                    jsonb_build_array(row_before -> coalesce(($9)[1], 'order_id'), row_before -> coalesce(($9)[2], 'line'))::text
                         as key_before,
-                    jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text
+                    jsonb_build_array(row_after -> coalesce(($9)[1], 'order_id'), row_after -> coalesce(($9)[2], 'line'))::text
                         as key_after,
                     row_before
                         as row_before,
@@ -191,7 +204,7 @@ event_schema, event_table, 'U',
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
             using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'),
-            context, session_user_name, role_name, application_name, client_addr;
+            context, session_user_name, role_name, application_name, client_addr, key_names;
         end if;
     elsif tg_op = 'INSERT' then
         insert into audit.logged_actions
@@ -200,7 +213,7 @@ $changes$,
              context, session_user_name, role_name, application_name, client_addr)
         select
 coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'I',
-            jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text,
+            jsonb_build_array(row_after -> coalesce(key_names[1], 'order_id'), row_after -> coalesce(key_names[2], 'line'))::text,
             row_after,
             context, session_user_name, role_name, application_name, client_addr
         from (
@@ -216,7 +229,7 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'I',
              context, session_user_name, role_name, application_name, client_addr)
         select
 coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'D',
-            jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text,
+            jsonb_build_array(row_before -> coalesce(key_names[1], 'order_id'), row_before -> coalesce(key_names[2], 'line'))::text,
             row_before,
             context, session_user_name, role_name, application_name, client_addr
         from (
@@ -242,9 +255,9 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text
+                    jsonb_build_array(row_before -> coalesce(key_names[1], 'order_id'), row_before -> coalesce(key_names[2], 'line'))::text
                         as key_before,
-                    jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text
+                    jsonb_build_array(row_after -> coalesce(key_names[1], 'order_id'), row_after -> coalesce(key_names[2], 'line'))::text
                         as key_after,
                     row_before
                         as row_before,
@@ -290,9 +303,9 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    jsonb_build_array(row_before -> 'order_id', row_before -> 'line')::text
+                    jsonb_build_array(row_before -> coalesce(key_names[1], 'order_id'), row_before -> coalesce(key_names[2], 'line'))::text
                         as key_before,
-                    jsonb_build_array(row_after -> 'order_id', row_after -> 'line')::text
+                    jsonb_build_array(row_after -> coalesce(key_names[1], 'order_id'), row_after -> coalesce(key_names[2], 'line'))::text
                         as key_after,
                     row_before
                         as row_before,
@@ -334,7 +347,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "numbers": {}, "hash": "38d8a2f685dc319d6026f103bac0b2aca4293b56c99417db6edb90f4f3d3bb4f"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "numbers": {}, "hash": "038f9727472feaeeeddbed1d8a5ce8cadb156c78e6deea3731d240a8f6e60fa9"}';
 
 
 -- Its triggers on public.order_lines.

@@ -21,6 +21,8 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
+    -- Set where columns of the key have other names.
+    key_names text[];
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
             then jsonb_build_object(
@@ -50,6 +52,10 @@ begin
                 array[]::text[],
                 true, array[]::text[]
             )
+            and audit.names_now(
+                audit.captured_relation('capture_public__orders'), 'capture_public__orders',
+                array['id']
+            ) = array['id']
             and audit.noted_as('capture_public__orders', 'public', 'orders')
                 = array['public', 'orders']
     end;
@@ -57,6 +63,10 @@ begin
         case
             when tg_relid = audit.captured_relation('capture_public__orders')
                 then audit.is_noted('capture_public__orders', 'public', 'orders')
+                and audit.names_now(
+                    audit.captured_relation('capture_public__orders'), 'capture_public__orders',
+                    array['id']
+                ) = array['id']
         end
     ) is not true then
         -- What became of the table when this was planned may have been
@@ -82,6 +92,13 @@ begin
         end if;
         event_schema := captured_as[1];
         event_table := captured_as[2];
+        key_names := case
+            when tg_relid = audit.captured_relation('capture_public__orders')
+                then audit.names_now(
+                    audit.captured_relation('capture_public__orders'), 'capture_public__orders',
+                    array['id']
+                )
+        end;
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -102,7 +119,7 @@ begin
             (schema_name, table_name, action, row_key, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'I',
-             row_after ->> 'id',
+             row_after ->> coalesce(key_names[1], 'id'),
              row_after, context);
 
     elsif tg_op = 'UPDATE' then
@@ -125,12 +142,12 @@ begin
                 when 'public.orders'::regclass is not null
                     then jsonb_build_object('id', old.id)
             end;
-            key_before := row_before ->> 'id';
+            key_before := row_before ->> coalesce(key_names[1], 'id');
             row_after := case
                 when 'public.orders'::regclass is not null
                     then jsonb_build_object('id', new.id)
             end;
-            key_after := row_after ->> 'id';
+            key_after := row_after ->> coalesce(key_names[1], 'id');
             is_delta := key_before = key_after;
         end if;
         if is_delta then
@@ -272,8 +289,8 @@ begin
         end if;
         end if;
         if is_delta is not true then
-            key_before := row_before ->> 'id';
-            key_after := row_after ->> 'id';
+            key_before := row_before ->> coalesce(key_names[1], 'id');
+            key_after := row_after ->> coalesce(key_names[1], 'id');
         end if;
         insert into audit.logged_actions
             (action_tstamp, schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
@@ -300,7 +317,7 @@ begin
             (schema_name, table_name, action, row_key, old_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D',
-             row_before ->> 'id',
+             row_before ->> coalesce(key_names[1], 'id'),
              row_before, context);
 
     else
@@ -317,7 +334,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "delta"}, "numbers": {}, "hash": "d5ba3bb424c9d57abf14c1f5ae3c71ae6f8fb327a2e8339051641e70922a1215"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "delta"}, "numbers": {}, "hash": "cd5b3cd635695ba18c5be664fd7eda6092a934ad07cc1987e106485061f54b72"}';
 
 
 -- Its triggers on public.orders.

@@ -21,6 +21,8 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
+    -- Set where columns of the key have other names.
+    key_names text[];
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
             then jsonb_build_object(
@@ -50,6 +52,10 @@ begin
                 array['plain', 'text', 'any']::text[],
                 true, array['card', 'note']::text[]
             )
+            and audit.names_now(
+                audit.captured_relation('capture_public__people'), 'capture_public__people',
+                array['id']
+            ) = array['id']
             and audit.noted_as('capture_public__people', 'public', 'people')
                 = array['public', 'people']
     end;
@@ -57,6 +63,10 @@ begin
         case
             when tg_relid = audit.captured_relation('capture_public__people')
                 then audit.is_noted('capture_public__people', 'public', 'people')
+                and audit.names_now(
+                    audit.captured_relation('capture_public__people'), 'capture_public__people',
+                    array['id']
+                ) = array['id']
         end
     ) is not true then
         -- What became of the table when this was planned may have been
@@ -82,6 +92,13 @@ begin
         end if;
         event_schema := captured_as[1];
         event_table := captured_as[2];
+        key_names := case
+            when tg_relid = audit.captured_relation('capture_public__people')
+                then audit.names_now(
+                    audit.captured_relation('capture_public__people'), 'capture_public__people',
+                    array['id']
+                )
+        end;
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -103,15 +120,24 @@ begin
                     ),
                     audit.image_of(new, false)
                 ),
-                array['card', 'note'], array['card', 'email', 'id', 'name']::text[],
+                array['card', 'note'],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.names_now(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card', 'email', 'id', 'name']::text[])
+                    else audit.names_now(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card', 'email', 'id', 'name']::text[])
+                end,
                 case
                     when tg_relid = audit.captured_relation('capture_public__people')
                         then audit.disguised(
                             audit.captured_relation('capture_public__people'), 'capture_public__people',
-                            array['card', 'note'])
+                            array['card', 'note']::text[])
                     else audit.disguised(
                         coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
-                        array['card', 'note'])
+                        array['card', 'note']::text[])
                 end
             ) - array['note'];
         end if;
@@ -120,7 +146,7 @@ begin
             (schema_name, table_name, action, row_key, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'I',
-             row_after ->> 'id',
+             row_after ->> coalesce(key_names[1], 'id'),
              row_after, context);
 
     elsif tg_op = 'UPDATE' then
@@ -142,12 +168,12 @@ begin
                 when 'public.people'::regclass is not null
                     then jsonb_build_object('id', old.id)
             end;
-            key_before := row_before ->> 'id';
+            key_before := row_before ->> coalesce(key_names[1], 'id');
             row_after := case
                 when 'public.people'::regclass is not null
                     then jsonb_build_object('id', new.id)
             end;
-            key_after := row_after ->> 'id';
+            key_after := row_after ->> coalesce(key_names[1], 'id');
             is_delta := key_before = key_after;
         end if;
         if is_delta then
@@ -267,15 +293,24 @@ begin
                     ),
                     audit.image_of(old, false)
                 ),
-                array['card', 'note'], array['card', 'email', 'id', 'name']::text[],
+                array['card', 'note'],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.names_now(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card', 'email', 'id', 'name']::text[])
+                    else audit.names_now(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card', 'email', 'id', 'name']::text[])
+                end,
                 case
                     when tg_relid = audit.captured_relation('capture_public__people')
                         then audit.disguised(
                             audit.captured_relation('capture_public__people'), 'capture_public__people',
-                            array['card', 'note'])
+                            array['card', 'note']::text[])
                     else audit.disguised(
                         coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
-                        array['card', 'note'])
+                        array['card', 'note']::text[])
                 end
             ) - array['note'];
             row_after := audit.known_part(
@@ -289,15 +324,24 @@ begin
                     ),
                     audit.image_of(new, false)
                 ),
-                array['card', 'note'], array['card', 'email', 'id', 'name']::text[],
+                array['card', 'note'],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.names_now(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card', 'email', 'id', 'name']::text[])
+                    else audit.names_now(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card', 'email', 'id', 'name']::text[])
+                end,
                 case
                     when tg_relid = audit.captured_relation('capture_public__people')
                         then audit.disguised(
                             audit.captured_relation('capture_public__people'), 'capture_public__people',
-                            array['card', 'note'])
+                            array['card', 'note']::text[])
                     else audit.disguised(
                         coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
-                        array['card', 'note'])
+                        array['card', 'note']::text[])
                 end
             ) - array['note'];
         end if;
@@ -309,8 +353,8 @@ begin
         row_before := audit.mask(row_before, 'card', 'redact');
         row_after := audit.mask(row_after, 'card', 'redact');
         if is_delta is not true then
-            key_before := row_before ->> 'id';
-            key_after := row_after ->> 'id';
+            key_before := row_before ->> coalesce(key_names[1], 'id');
+            key_after := row_after ->> coalesce(key_names[1], 'id');
         else
             -- Neither what is the same, nor what stands for it.
             select coalesce(jsonb_object_agg(key, row_before -> key), '{}'),
@@ -345,15 +389,24 @@ begin
                     ),
                     audit.image_of(old, false)
                 ),
-                array['card', 'note'], array['card', 'email', 'id', 'name']::text[],
+                array['card', 'note'],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.names_now(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card', 'email', 'id', 'name']::text[])
+                    else audit.names_now(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card', 'email', 'id', 'name']::text[])
+                end,
                 case
                     when tg_relid = audit.captured_relation('capture_public__people')
                         then audit.disguised(
                             audit.captured_relation('capture_public__people'), 'capture_public__people',
-                            array['card', 'note'])
+                            array['card', 'note']::text[])
                     else audit.disguised(
                         coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
-                        array['card', 'note'])
+                        array['card', 'note']::text[])
                 end
             ) - array['note'];
         end if;
@@ -362,7 +415,7 @@ begin
             (schema_name, table_name, action, row_key, old_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'D',
-             row_before ->> 'id',
+             row_before ->> coalesce(key_names[1], 'id'),
              row_before, context);
 
     else
@@ -379,7 +432,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact"}, "store": "delta", "when": "name <> ''test''"}, "numbers": {"card": 4, "note": 5}, "hash": "5545073f99f5495669e169925c3c5d4b3c8568841846991f9d60611bf1564541"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact"}, "store": "delta", "when": "name <> ''test''"}, "numbers": {"card": 4, "note": 5}, "hash": "4f5388b6d493690d7b375d37cdb356977ff52e2f969b94bdfd1967da0c4b59a5"}';
 
 
 -- Its triggers on public.people.

@@ -20,6 +20,8 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
+    -- Set where columns of the key have other names.
+    key_names text[];
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
             then jsonb_build_object(
@@ -47,6 +49,10 @@ begin
         case
             when tg_relid = audit.captured_relation('capture_public__orders')
                 then audit.is_noted('capture_public__orders', 'public', 'orders')
+                and audit.names_now(
+                    audit.captured_relation('capture_public__orders'), 'capture_public__orders',
+                    array['id']
+                ) = array['id']
         end
     ) is not true then
         -- What became of the table when this was planned may have been
@@ -72,6 +78,13 @@ begin
         end if;
         event_schema := captured_as[1];
         event_table := captured_as[2];
+        key_names := case
+            when tg_relid = audit.captured_relation('capture_public__orders')
+                then audit.names_now(
+                    audit.captured_relation('capture_public__orders'), 'capture_public__orders',
+                    array['id']
+                )
+        end;
     end if;
     if not jsonb_path_exists(
         coalesce(context -> 'actor', 'null'),
@@ -103,7 +116,7 @@ begin
             (schema_name, table_name, action, row_key, new_row, context, query)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'I',
-             row_after ->> 'id',
+             row_after ->> coalesce(key_names[1], 'id'),
              row_after, context, left(current_query(), 10000));
 
     elsif tg_op = 'UPDATE' then
@@ -136,8 +149,8 @@ begin
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context, query)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'U',
-             row_after ->> 'id',
-             nullif(row_before ->> 'id', row_after ->> 'id'),
+             row_after ->> coalesce(key_names[1], 'id'),
+             nullif(row_before ->> coalesce(key_names[1], 'id'), row_after ->> coalesce(key_names[1], 'id')),
              row_before,
              row_after,
              context, left(current_query(), 10000));
@@ -161,7 +174,7 @@ begin
             (schema_name, table_name, action, row_key, old_row, context, query)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D',
-             row_before ->> 'id',
+             row_before ->> coalesce(key_names[1], 'id'),
              row_before, context, left(current_query(), 10000));
 
     elsif tg_when = 'BEFORE' then
@@ -197,7 +210,7 @@ begin
                 (schema_name, table_name, action, row_key, old_row, query)
             values
                 (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D',
-                 row_gone ->> 'id',
+                 row_gone ->> coalesce(key_names[1], 'id'),
                  row_gone, left(current_query(), 10000));
         end loop;
 
@@ -215,7 +228,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "numbers": {}, "hash": "af7fa770f4a4abd2169a2bb5727657fa505f6709fd0f7a1d90e0842f3de14596"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "numbers": {}, "hash": "274405861b527bc00630535a5f8f0a94d14a59c8e42c3ecbccce07e368eab148"}';
 
 
 -- Its triggers on public.orders.

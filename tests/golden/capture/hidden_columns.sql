@@ -19,6 +19,8 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
+    -- Set where columns of the key have other names.
+    key_names text[];
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
             then jsonb_build_object(
@@ -45,6 +47,10 @@ begin
         case
             when tg_relid = audit.captured_relation('capture_public__people')
                 then audit.is_noted('capture_public__people', 'public', 'people')
+                and audit.names_now(
+                    audit.captured_relation('capture_public__people'), 'capture_public__people',
+                    array['id']
+                ) = array['id']
         end
     ) is not true then
         -- What became of the table when this was planned may have been
@@ -70,6 +76,13 @@ begin
         end if;
         event_schema := captured_as[1];
         event_table := captured_as[2];
+        key_names := case
+            when tg_relid = audit.captured_relation('capture_public__people')
+                then audit.names_now(
+                    audit.captured_relation('capture_public__people'), 'capture_public__people',
+                    array['id']
+                )
+        end;
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -86,15 +99,24 @@ begin
                     ),
                     audit.image_of(new, false)
                 ),
-                array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[],
+                array['card', 'email', 'note'],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.names_now(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card', 'email', 'id', 'name']::text[])
+                    else audit.names_now(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card', 'email', 'id', 'name']::text[])
+                end,
                 case
                     when tg_relid = audit.captured_relation('capture_public__people')
                         then audit.disguised(
                             audit.captured_relation('capture_public__people'), 'capture_public__people',
-                            array['card', 'email', 'note'])
+                            array['card', 'email', 'note']::text[])
                     else audit.disguised(
                         coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
-                        array['card', 'email', 'note'])
+                        array['card', 'email', 'note']::text[])
                 end
             ) - array['note'];
         end if;
@@ -103,7 +125,7 @@ begin
             (schema_name, table_name, action, row_key, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'I',
-             row_after ->> 'id',
+             row_after ->> coalesce(key_names[1], 'id'),
              row_after, context);
 
     elsif tg_op = 'UPDATE' then
@@ -122,15 +144,24 @@ begin
                     ),
                     audit.image_of(old, false)
                 ),
-                array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[],
+                array['card', 'email', 'note'],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.names_now(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card', 'email', 'id', 'name']::text[])
+                    else audit.names_now(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card', 'email', 'id', 'name']::text[])
+                end,
                 case
                     when tg_relid = audit.captured_relation('capture_public__people')
                         then audit.disguised(
                             audit.captured_relation('capture_public__people'), 'capture_public__people',
-                            array['card', 'email', 'note'])
+                            array['card', 'email', 'note']::text[])
                     else audit.disguised(
                         coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
-                        array['card', 'email', 'note'])
+                        array['card', 'email', 'note']::text[])
                 end
             ) - array['note'];
             row_after := audit.known_part(
@@ -144,15 +175,24 @@ begin
                     ),
                     audit.image_of(new, false)
                 ),
-                array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[],
+                array['card', 'email', 'note'],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.names_now(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card', 'email', 'id', 'name']::text[])
+                    else audit.names_now(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card', 'email', 'id', 'name']::text[])
+                end,
                 case
                     when tg_relid = audit.captured_relation('capture_public__people')
                         then audit.disguised(
                             audit.captured_relation('capture_public__people'), 'capture_public__people',
-                            array['card', 'email', 'note'])
+                            array['card', 'email', 'note']::text[])
                     else audit.disguised(
                         coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
-                        array['card', 'email', 'note'])
+                        array['card', 'email', 'note']::text[])
                 end
             ) - array['note'];
         end if;
@@ -166,8 +206,8 @@ begin
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'U',
-             row_after ->> 'id',
-             nullif(row_before ->> 'id', row_after ->> 'id'),
+             row_after ->> coalesce(key_names[1], 'id'),
+             nullif(row_before ->> coalesce(key_names[1], 'id'), row_after ->> coalesce(key_names[1], 'id')),
              row_before,
              row_after,
              context);
@@ -187,15 +227,24 @@ begin
                     ),
                     audit.image_of(old, false)
                 ),
-                array['card', 'email', 'note'], array['card', 'email', 'id', 'name']::text[],
+                array['card', 'email', 'note'],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.names_now(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card', 'email', 'id', 'name']::text[])
+                    else audit.names_now(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card', 'email', 'id', 'name']::text[])
+                end,
                 case
                     when tg_relid = audit.captured_relation('capture_public__people')
                         then audit.disguised(
                             audit.captured_relation('capture_public__people'), 'capture_public__people',
-                            array['card', 'email', 'note'])
+                            array['card', 'email', 'note']::text[])
                     else audit.disguised(
                         coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
-                        array['card', 'email', 'note'])
+                        array['card', 'email', 'note']::text[])
                 end
             ) - array['note'];
         end if;
@@ -204,7 +253,7 @@ begin
             (schema_name, table_name, action, row_key, old_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'D',
-             row_before ->> 'id',
+             row_before ->> coalesce(key_names[1], 'id'),
              row_before, context);
 
     else
@@ -221,7 +270,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "numbers": {"email": 3, "card": 4, "note": 5}, "hash": "1f9db34b6fe71153e8a850703536817a32d552f60f6f44db9490f111b017724a"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact", "email": "sha256"}}, "numbers": {"email": 3, "card": 4, "note": 5}, "hash": "1e85c5a97675f2191da4378cd9761cd1d29ec1a865b4f90fcebabcb7058561ff"}';
 
 
 -- Its triggers on public.people.

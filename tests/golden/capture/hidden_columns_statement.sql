@@ -32,6 +32,8 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
+    -- Set where columns of the key have other names.
+    key_names text[];
     names text[];
     types oid[];
 begin
@@ -50,6 +52,10 @@ begin
         case
             when tg_relid = audit.captured_relation('capture_public__people')
                 then audit.is_noted('capture_public__people', 'public', 'people')
+                and audit.names_now(
+                    audit.captured_relation('capture_public__people'), 'capture_public__people',
+                    array['id']
+                ) = array['id']
         end
     ) is not true then
         -- What became of the table when this was planned may have been
@@ -75,6 +81,13 @@ begin
         end if;
         event_schema := captured_as[1];
         event_table := captured_as[2];
+        key_names := case
+            when tg_relid = audit.captured_relation('capture_public__people')
+                then audit.names_now(
+                    audit.captured_relation('capture_public__people'), 'capture_public__people',
+                    array['id']
+                )
+        end;
     end if;
     -- "00_audit_row" is the alias of a whole row: a simpler name could be
     -- the name of a column, and would mean that.
@@ -108,14 +121,15 @@ begin
              context, session_user_name, role_name, application_name, client_addr)
         select
 event_schema, event_table, 'I',
-            row_after ->> 'id',
+            row_after ->> coalesce(($9)[1], 'id'),
             audit.mask(row_after, 'card', 'redact'),
             context, session_user_name, role_name, application_name, client_addr
         from (
             select audit.known_part(
                 "00_audit_image",
-                array['card', 'note'], array['card', 'email', 'id', 'name']::text[],
-                audit.disguised($1, 'capture_public__people', array['card', 'note'])
+                array['card', 'note'],
+                audit.names_now($1, 'capture_public__people', array['card', 'email', 'id', 'name']::text[]),
+                audit.disguised($1, 'capture_public__people', array['card', 'note']::text[])
             ) - array['note'] as row_after
             from new_rows as "00_audit_row"
             offset 0  -- each image is made once
@@ -123,7 +137,7 @@ event_schema, event_table, 'I',
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
             using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'people'),
-            context, session_user_name, role_name, application_name, client_addr;
+            context, session_user_name, role_name, application_name, client_addr, key_names;
         elsif tg_op = 'DELETE' then
             execute replace($changes$
         insert into audit.logged_actions
@@ -132,14 +146,15 @@ $changes$,
              context, session_user_name, role_name, application_name, client_addr)
         select
 event_schema, event_table, 'D',
-            row_before ->> 'id',
+            row_before ->> coalesce(($9)[1], 'id'),
             audit.mask(row_before, 'card', 'redact'),
             context, session_user_name, role_name, application_name, client_addr
         from (
             select audit.known_part(
                 "00_audit_image",
-                array['card', 'note'], array['card', 'email', 'id', 'name']::text[],
-                audit.disguised($1, 'capture_public__people', array['card', 'note'])
+                array['card', 'note'],
+                audit.names_now($1, 'capture_public__people', array['card', 'email', 'id', 'name']::text[]),
+                audit.disguised($1, 'capture_public__people', array['card', 'note']::text[])
             ) - array['note'] as row_before
             from old_rows as "00_audit_row"
             offset 0  -- each image is made once
@@ -147,7 +162,7 @@ event_schema, event_table, 'D',
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
             using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'people'),
-            context, session_user_name, role_name, application_name, client_addr;
+            context, session_user_name, role_name, application_name, client_addr, key_names;
         else
             execute replace($changes$
             insert into audit.logged_actions
@@ -162,9 +177,9 @@ event_schema, event_table, 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    row_before ->> 'id'
+                    row_before ->> coalesce(($9)[1], 'id')
                         as key_before,
-                    row_after ->> 'id'
+                    row_after ->> coalesce(($9)[1], 'id')
                         as key_after,
                     audit.mask(row_before, 'card', 'redact')
                         as row_before,
@@ -179,8 +194,9 @@ event_schema, event_table, 'U',
                             row_number() over () as number,
                             "00_audit_row" as image, audit.known_part(
                 "00_audit_image",
-                array['card', 'note'], array['card', 'email', 'id', 'name']::text[],
-                audit.disguised($1, 'capture_public__people', array['card', 'note'])
+                array['card', 'note'],
+                audit.names_now($1, 'capture_public__people', array['card', 'email', 'id', 'name']::text[]),
+                audit.disguised($1, 'capture_public__people', array['card', 'note']::text[])
             ) - array['note'] as made
                         from old_rows as "00_audit_row"
                     ) as before
@@ -189,8 +205,9 @@ event_schema, event_table, 'U',
                             row_number() over () as number,
                             "00_audit_row" as image, audit.known_part(
                 "00_audit_image",
-                array['card', 'note'], array['card', 'email', 'id', 'name']::text[],
-                audit.disguised($1, 'capture_public__people', array['card', 'note'])
+                array['card', 'note'],
+                audit.names_now($1, 'capture_public__people', array['card', 'email', 'id', 'name']::text[]),
+                audit.disguised($1, 'capture_public__people', array['card', 'note']::text[])
             ) - array['note'] as made
                         from new_rows as "00_audit_row"
                     ) as after
@@ -204,7 +221,7 @@ event_schema, event_table, 'U',
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
             using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'people'),
-            context, session_user_name, role_name, application_name, client_addr;
+            context, session_user_name, role_name, application_name, client_addr, key_names;
         end if;
     elsif tg_op = 'INSERT' then
         insert into audit.logged_actions
@@ -213,7 +230,7 @@ $changes$,
              context, session_user_name, role_name, application_name, client_addr)
         select
 coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'I',
-            row_after ->> 'id',
+            row_after ->> coalesce(key_names[1], 'id'),
             audit.mask(row_after, 'card', 'redact'),
             context, session_user_name, role_name, application_name, client_addr
         from (
@@ -229,7 +246,7 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'I',
              context, session_user_name, role_name, application_name, client_addr)
         select
 coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'D',
-            row_before ->> 'id',
+            row_before ->> coalesce(key_names[1], 'id'),
             audit.mask(row_before, 'card', 'redact'),
             context, session_user_name, role_name, application_name, client_addr
         from (
@@ -255,9 +272,9 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    row_before ->> 'id'
+                    row_before ->> coalesce(key_names[1], 'id')
                         as key_before,
-                    row_after ->> 'id'
+                    row_after ->> coalesce(key_names[1], 'id')
                         as key_after,
                     audit.mask(row_before, 'card', 'redact')
                         as row_before,
@@ -302,9 +319,9 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    row_before ->> 'id'
+                    row_before ->> coalesce(key_names[1], 'id')
                         as key_before,
-                    row_after ->> 'id'
+                    row_after ->> coalesce(key_names[1], 'id')
                         as key_after,
                     audit.mask(row_before, 'card', 'redact')
                         as row_before,
@@ -345,7 +362,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "numbers": {"card": 4, "note": 5}, "hash": "e3e6a04a76f8df786d67f92ff6841afd9f05939dcfbc3efa2ba82dd112bae29f"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "numbers": {"card": 4, "note": 5}, "hash": "4f35266142d63f9e0610c10e61304f54e8cbbc3668313a7ec733d4a7b02b72c0"}';
 
 
 -- Its triggers on public.people.

@@ -19,6 +19,8 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
+    -- Set where columns of the key have other names.
+    key_names text[];
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
             then jsonb_build_object(
@@ -47,6 +49,10 @@ begin
         case
             when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4')
                 then audit.is_noted('capture__o_brien_s_100_x_tab_le__810a4a8be4', 'Wei"rd.Schema', E'O''Brien''s $$ 100% :x {{ tab }}\u000Ale')
+                and audit.names_now(
+                    audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4'), 'capture__o_brien_s_100_x_tab_le__810a4a8be4',
+                    array['Key "1', 'select']
+                ) = array['Key "1', 'select']
         end
     ) is not true then
         -- What became of the table when this was planned may have been
@@ -72,6 +78,13 @@ begin
         end if;
         event_schema := captured_as[1];
         event_table := captured_as[2];
+        key_names := case
+            when tg_relid = audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4')
+                then audit.names_now(
+                    audit.captured_relation('capture__o_brien_s_100_x_tab_le__810a4a8be4'), 'capture__o_brien_s_100_x_tab_le__810a4a8be4',
+                    array['Key "1', 'select']
+                )
+        end;
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -88,7 +101,7 @@ begin
                 audit.image_of(new, false)
             );
         end if;
-        key_after := jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text;
+        key_after := jsonb_build_array(row_after -> coalesce(key_names[1], 'Key "1'), row_after -> coalesce(key_names[2], 'select'))::text;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row, context)
         values
@@ -130,8 +143,8 @@ begin
                 audit.image_of(new, false)
             );
         end if;
-        key_before := jsonb_build_array(row_before -> 'Key "1', row_before -> 'select')::text;
-        key_after := jsonb_build_array(row_after -> 'Key "1', row_after -> 'select')::text;
+        key_before := jsonb_build_array(row_before -> coalesce(key_names[1], 'Key "1'), row_before -> coalesce(key_names[2], 'select'))::text;
+        key_after := jsonb_build_array(row_after -> coalesce(key_names[1], 'Key "1'), row_after -> coalesce(key_names[2], 'select'))::text;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
@@ -165,7 +178,7 @@ begin
                 audit.image_of(old, false)
             );
         end if;
-        key_before := jsonb_build_array(row_before -> 'Key "1', row_before -> 'select')::text;
+        key_before := jsonb_build_array(row_before -> coalesce(key_names[1], 'Key "1'), row_before -> coalesce(key_names[2], 'select'))::text;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row, context)
         values
@@ -191,7 +204,7 @@ revoke all on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() from 
 
 select audit.hand_over('audit.capture__o_brien_s_100_x_tab_le__810a4a8be4()'::regprocedure);
 
-comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"tool": "audit-toolkit", "version": "0.3.0", "table": ["Wei\\"rd.Schema", "O''Brien''s $$ 100% :x {{ tab }}\\nle"], "key": ["Key \\"1", "select"], "options": {}, "numbers": {}, "hash": "563beb9421bdb8515cb3933f9a9fdec1c5d7d19c30d2376b7068291d563501f8"}';
+comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"tool": "audit-toolkit", "version": "0.3.0", "table": ["Wei\\"rd.Schema", "O''Brien''s $$ 100% :x {{ tab }}\\nle"], "key": ["Key \\"1", "select"], "options": {}, "numbers": {}, "hash": "3cbb61e54b6c5eb43749d4b73f79ffdb39949cfc5fb9db86376d8ae795bfdc4a"}';
 
 
 -- Its triggers on "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale".

@@ -19,6 +19,8 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
+    -- Set where columns of the key have other names.
+    key_names text[];
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
             then jsonb_build_object(
@@ -40,11 +42,19 @@ begin
                 array[]::text[],
                 true, array[]::text[]
             )
+            and audit.names_now(
+                audit.captured_relation('capture_public__people'), 'capture_public__people',
+                array['id', 'name']
+            ) = array['id', 'name']
     end;
     if (
         case
             when tg_relid = audit.captured_relation('capture_public__people')
                 then audit.is_noted('capture_public__people', 'public', 'people')
+                and audit.names_now(
+                    audit.captured_relation('capture_public__people'), 'capture_public__people',
+                    array['id']
+                ) = array['id']
         end
     ) is not true then
         -- What became of the table when this was planned may have been
@@ -70,27 +80,45 @@ begin
         end if;
         event_schema := captured_as[1];
         event_table := captured_as[2];
+        key_names := case
+            when tg_relid = audit.captured_relation('capture_public__people')
+                then audit.names_now(
+                    audit.captured_relation('capture_public__people'), 'capture_public__people',
+                    array['id']
+                )
+        end;
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
             row_after := audit.pick(to_jsonb(new), array['id', 'name']);
         else
-            row_after := audit.pick(coalesce(
-                audit.image_by(
-                    new,
-                    case
-                        when tg_relid = audit.captured_relation('capture_public__people')
-                            then audit.image_expression('capture_public__people', false)
-                    end
+            row_after := audit.pick(
+                coalesce(
+                    audit.image_by(
+                        new,
+                        case
+                            when tg_relid = audit.captured_relation('capture_public__people')
+                                then audit.image_expression('capture_public__people', false)
+                        end
+                    ),
+                    audit.image_of(new, false)
                 ),
-                audit.image_of(new, false)
-            ), array['id', 'name']);
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.names_now(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['id', 'name']::text[])
+                    else audit.names_now(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['id', 'name']::text[])
+                end
+            );
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'I',
-             row_after ->> 'id',
+             row_after ->> coalesce(key_names[1], 'id'),
              row_after, context);
 
     elsif tg_op = 'UPDATE' then
@@ -98,26 +126,48 @@ begin
             row_before := audit.pick(to_jsonb(old), array['id', 'name']);
             row_after := audit.pick(to_jsonb(new), array['id', 'name']);
         else
-            row_before := audit.pick(coalesce(
-                audit.image_by(
-                    old,
-                    case
-                        when tg_relid = audit.captured_relation('capture_public__people')
-                            then audit.image_expression('capture_public__people', false)
-                    end
+            row_before := audit.pick(
+                coalesce(
+                    audit.image_by(
+                        old,
+                        case
+                            when tg_relid = audit.captured_relation('capture_public__people')
+                                then audit.image_expression('capture_public__people', false)
+                        end
+                    ),
+                    audit.image_of(old, false)
                 ),
-                audit.image_of(old, false)
-            ), array['id', 'name']);
-            row_after := audit.pick(coalesce(
-                audit.image_by(
-                    new,
-                    case
-                        when tg_relid = audit.captured_relation('capture_public__people')
-                            then audit.image_expression('capture_public__people', false)
-                    end
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.names_now(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['id', 'name']::text[])
+                    else audit.names_now(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['id', 'name']::text[])
+                end
+            );
+            row_after := audit.pick(
+                coalesce(
+                    audit.image_by(
+                        new,
+                        case
+                            when tg_relid = audit.captured_relation('capture_public__people')
+                                then audit.image_expression('capture_public__people', false)
+                        end
+                    ),
+                    audit.image_of(new, false)
                 ),
-                audit.image_of(new, false)
-            ), array['id', 'name']);
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.names_now(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['id', 'name']::text[])
+                    else audit.names_now(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['id', 'name']::text[])
+                end
+            );
         end if;
         -- A change of only unrecorded columns is ignored. Compared as text, because to jsonb 1.0 equals 1.00.
         if row_before = row_after and row_before::text = row_after::text then
@@ -127,8 +177,8 @@ begin
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'U',
-             row_after ->> 'id',
-             nullif(row_before ->> 'id', row_after ->> 'id'),
+             row_after ->> coalesce(key_names[1], 'id'),
+             nullif(row_before ->> coalesce(key_names[1], 'id'), row_after ->> coalesce(key_names[1], 'id')),
              row_before,
              row_after,
              context);
@@ -137,22 +187,33 @@ begin
         if is_as_installed then
             row_before := audit.pick(to_jsonb(old), array['id', 'name']);
         else
-            row_before := audit.pick(coalesce(
-                audit.image_by(
-                    old,
-                    case
-                        when tg_relid = audit.captured_relation('capture_public__people')
-                            then audit.image_expression('capture_public__people', false)
-                    end
+            row_before := audit.pick(
+                coalesce(
+                    audit.image_by(
+                        old,
+                        case
+                            when tg_relid = audit.captured_relation('capture_public__people')
+                                then audit.image_expression('capture_public__people', false)
+                        end
+                    ),
+                    audit.image_of(old, false)
                 ),
-                audit.image_of(old, false)
-            ), array['id', 'name']);
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.names_now(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['id', 'name']::text[])
+                    else audit.names_now(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['id', 'name']::text[])
+                end
+            );
         end if;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'D',
-             row_before ->> 'id',
+             row_before ->> coalesce(key_names[1], 'id'),
              row_before, context);
 
     else
@@ -169,7 +230,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "numbers": {"name": 2}, "hash": "3551b45212f7bdd04815aec49cfcfccd40a0b520ad17bb2ff20d228cacce9831"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "numbers": {"name": 2}, "hash": "7135b74eaf7a62aafff08d817d289493814c86c9762809f8e849765ae5531a7d"}';
 
 
 -- Its triggers on public.people.

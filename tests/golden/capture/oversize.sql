@@ -20,6 +20,8 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
+    -- Set where columns of the key have other names.
+    key_names text[];
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
             then jsonb_build_object(
@@ -48,6 +50,10 @@ begin
         case
             when tg_relid = audit.captured_relation('capture_public__files')
                 then audit.is_noted('capture_public__files', 'public', 'files')
+                and audit.names_now(
+                    audit.captured_relation('capture_public__files'), 'capture_public__files',
+                    array['id']
+                ) = array['id']
         end
     ) is not true then
         -- What became of the table when this was planned may have been
@@ -73,6 +79,13 @@ begin
         end if;
         event_schema := captured_as[1];
         event_table := captured_as[2];
+        key_names := case
+            when tg_relid = audit.captured_relation('capture_public__files')
+                then audit.names_now(
+                    audit.captured_relation('capture_public__files'), 'capture_public__files',
+                    array['id']
+                )
+        end;
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -124,15 +137,24 @@ begin
                     ),
                     audit.image_of(new, true)
                 ),
-                array['name'], array['body', 'id', 'meta', 'raw']::text[],
+                array['name'],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__files')
+                        then audit.names_now(
+                            audit.captured_relation('capture_public__files'), 'capture_public__files',
+                            array['body', 'id', 'meta', 'raw']::text[])
+                    else audit.names_now(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files',
+                        array['body', 'id', 'meta', 'raw']::text[])
+                end,
                 case
                     when tg_relid = audit.captured_relation('capture_public__files')
                         then audit.disguised(
                             audit.captured_relation('capture_public__files'), 'capture_public__files',
-                            array['name'])
+                            array['name']::text[])
                     else audit.disguised(
                         coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files',
-                        array['name'])
+                        array['name']::text[])
                 end
             ) - array['name'];
         end if;
@@ -140,7 +162,7 @@ begin
             (schema_name, table_name, action, row_key, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'files'), 'I',
-             row_after ->> 'id',
+             row_after ->> coalesce(key_names[1], 'id'),
              row_after, context);
 
     elsif tg_op = 'UPDATE' then
@@ -229,15 +251,24 @@ begin
                     ),
                     audit.image_of(old, true)
                 ),
-                array['name'], array['body', 'id', 'meta', 'raw']::text[],
+                array['name'],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__files')
+                        then audit.names_now(
+                            audit.captured_relation('capture_public__files'), 'capture_public__files',
+                            array['body', 'id', 'meta', 'raw']::text[])
+                    else audit.names_now(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files',
+                        array['body', 'id', 'meta', 'raw']::text[])
+                end,
                 case
                     when tg_relid = audit.captured_relation('capture_public__files')
                         then audit.disguised(
                             audit.captured_relation('capture_public__files'), 'capture_public__files',
-                            array['name'])
+                            array['name']::text[])
                     else audit.disguised(
                         coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files',
-                        array['name'])
+                        array['name']::text[])
                 end
             ) - array['name'];
             row_after := audit.known_part(
@@ -251,15 +282,24 @@ begin
                     ),
                     audit.image_of(new, true)
                 ),
-                array['name'], array['body', 'id', 'meta', 'raw']::text[],
+                array['name'],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__files')
+                        then audit.names_now(
+                            audit.captured_relation('capture_public__files'), 'capture_public__files',
+                            array['body', 'id', 'meta', 'raw']::text[])
+                    else audit.names_now(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files',
+                        array['body', 'id', 'meta', 'raw']::text[])
+                end,
                 case
                     when tg_relid = audit.captured_relation('capture_public__files')
                         then audit.disguised(
                             audit.captured_relation('capture_public__files'), 'capture_public__files',
-                            array['name'])
+                            array['name']::text[])
                     else audit.disguised(
                         coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files',
-                        array['name'])
+                        array['name']::text[])
                 end
             ) - array['name'];
         end if;
@@ -271,8 +311,8 @@ begin
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'files'), 'U',
-             row_after ->> 'id',
-             nullif(row_before ->> 'id', row_after ->> 'id'),
+             row_after ->> coalesce(key_names[1], 'id'),
+             nullif(row_before ->> coalesce(key_names[1], 'id'), row_after ->> coalesce(key_names[1], 'id')),
              row_before,
              row_after,
              context);
@@ -327,15 +367,24 @@ begin
                     ),
                     audit.image_of(old, true)
                 ),
-                array['name'], array['body', 'id', 'meta', 'raw']::text[],
+                array['name'],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__files')
+                        then audit.names_now(
+                            audit.captured_relation('capture_public__files'), 'capture_public__files',
+                            array['body', 'id', 'meta', 'raw']::text[])
+                    else audit.names_now(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files',
+                        array['body', 'id', 'meta', 'raw']::text[])
+                end,
                 case
                     when tg_relid = audit.captured_relation('capture_public__files')
                         then audit.disguised(
                             audit.captured_relation('capture_public__files'), 'capture_public__files',
-                            array['name'])
+                            array['name']::text[])
                     else audit.disguised(
                         coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__files',
-                        array['name'])
+                        array['name']::text[])
                 end
             ) - array['name'];
         end if;
@@ -343,7 +392,7 @@ begin
             (schema_name, table_name, action, row_key, old_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'files'), 'D',
-             row_before ->> 'id',
+             row_before ->> coalesce(key_names[1], 'id'),
              row_before, context);
 
     else
@@ -360,7 +409,7 @@ revoke all on function audit.capture_public__files() from public;
 
 select audit.hand_over('audit.capture_public__files()'::regprocedure);
 
-comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "ed4a80f3e4a2dff0cf103508f3e0eb24865838e0d855050ae29cd429a581fae6"}';
+comment on function audit.capture_public__files() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "files"], "key": ["id"], "options": {"exclude": ["name"], "on_oversize": "mark"}, "numbers": {"name": 2}, "hash": "10e9bf3863e6e3436cab12fc6747af477d8bfec5a51151cf996af9e6b4071aa7"}';
 
 
 -- Its triggers on public.files.

@@ -33,6 +33,8 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
+    -- Set where columns of the key have other names.
+    key_names text[];
     names text[];
     types oid[];
 begin
@@ -51,6 +53,10 @@ begin
         case
             when tg_relid = audit.captured_relation('capture_public__orders')
                 then audit.is_noted('capture_public__orders', 'public', 'orders')
+                and audit.names_now(
+                    audit.captured_relation('capture_public__orders'), 'capture_public__orders',
+                    array['id']
+                ) = array['id']
         end
     ) is not true then
         -- What became of the table when this was planned may have been
@@ -76,6 +82,13 @@ begin
         end if;
         event_schema := captured_as[1];
         event_table := captured_as[2];
+        key_names := case
+            when tg_relid = audit.captured_relation('capture_public__orders')
+                then audit.names_now(
+                    audit.captured_relation('capture_public__orders'), 'capture_public__orders',
+                    array['id']
+                )
+        end;
     end if;
     -- "00_audit_row" is the alias of a whole row: a simpler name could be
     -- the name of a column, and would mean that.
@@ -109,7 +122,7 @@ begin
              context, session_user_name, role_name, application_name, client_addr)
         select
 event_schema, event_table, 'I',
-            row_after ->> 'id',
+            row_after ->> coalesce(($9)[1], 'id'),
             row_after,
             context, session_user_name, role_name, application_name, client_addr
         from (
@@ -120,7 +133,7 @@ event_schema, event_table, 'I',
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
             using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'orders'),
-            context, session_user_name, role_name, application_name, client_addr;
+            context, session_user_name, role_name, application_name, client_addr, key_names;
         elsif tg_op = 'DELETE' then
             execute replace($changes$
         insert into audit.logged_actions
@@ -129,7 +142,7 @@ $changes$,
              context, session_user_name, role_name, application_name, client_addr)
         select
 event_schema, event_table, 'D',
-            row_before ->> 'id',
+            row_before ->> coalesce(($9)[1], 'id'),
             row_before,
             context, session_user_name, role_name, application_name, client_addr
         from (
@@ -140,7 +153,7 @@ event_schema, event_table, 'D',
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
             using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'orders'),
-            context, session_user_name, role_name, application_name, client_addr;
+            context, session_user_name, role_name, application_name, client_addr, key_names;
         else
             execute replace($changes$
             insert into audit.logged_actions
@@ -155,9 +168,9 @@ event_schema, event_table, 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    row_before ->> 'id'
+                    row_before ->> coalesce(($9)[1], 'id')
                         as key_before,
-                    row_after ->> 'id'
+                    row_after ->> coalesce(($9)[1], 'id')
                         as key_after,
                     row_before
                         as row_before,
@@ -190,7 +203,7 @@ event_schema, event_table, 'U',
 $changes$,
                 '"00_audit_image"', audit.image_sql(names, types, '"00_audit_row"', false))
             using tg_relid, coalesce(event_schema, 'public'), coalesce(event_table, 'orders'),
-            context, session_user_name, role_name, application_name, client_addr;
+            context, session_user_name, role_name, application_name, client_addr, key_names;
         end if;
     elsif tg_op = 'INSERT' then
         insert into audit.logged_actions
@@ -199,7 +212,7 @@ $changes$,
              context, session_user_name, role_name, application_name, client_addr)
         select
 coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'I',
-            row_after ->> 'id',
+            row_after ->> coalesce(key_names[1], 'id'),
             row_after,
             context, session_user_name, role_name, application_name, client_addr
         from (
@@ -215,7 +228,7 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'I',
              context, session_user_name, role_name, application_name, client_addr)
         select
 coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D',
-            row_before ->> 'id',
+            row_before ->> coalesce(key_names[1], 'id'),
             row_before,
             context, session_user_name, role_name, application_name, client_addr
         from (
@@ -241,9 +254,9 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    row_before ->> 'id'
+                    row_before ->> coalesce(key_names[1], 'id')
                         as key_before,
-                    row_after ->> 'id'
+                    row_after ->> coalesce(key_names[1], 'id')
                         as key_after,
                     row_before
                         as row_before,
@@ -289,9 +302,9 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    row_before ->> 'id'
+                    row_before ->> coalesce(key_names[1], 'id')
                         as key_before,
-                    row_after ->> 'id'
+                    row_after ->> coalesce(key_names[1], 'id')
                         as key_after,
                     row_before
                         as row_before,
@@ -333,7 +346,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "numbers": {}, "hash": "69e3342987cca4fc662a2944eb8c4020d755614b42d8792646c1cacddc7a62fd"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "numbers": {}, "hash": "5928740ea864cc83c0cda371faa8cefe2ecfe1d7536726ff89b1a653d0182337"}';
 
 
 -- Its triggers on public.orders.

@@ -20,6 +20,8 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
+    -- Set where columns of the key have other names.
+    key_names text[];
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
             then jsonb_build_object(
@@ -46,6 +48,10 @@ begin
         case
             when tg_relid = audit.captured_relation('capture_public__orders')
                 then audit.is_noted('capture_public__orders', 'public', 'orders')
+                and audit.names_now(
+                    audit.captured_relation('capture_public__orders'), 'capture_public__orders',
+                    array['id']
+                ) = array['id']
         end
     ) is not true then
         -- What became of the table when this was planned may have been
@@ -71,6 +77,13 @@ begin
         end if;
         event_schema := captured_as[1];
         event_table := captured_as[2];
+        key_names := case
+            when tg_relid = audit.captured_relation('capture_public__orders')
+                then audit.names_now(
+                    audit.captured_relation('capture_public__orders'), 'capture_public__orders',
+                    array['id']
+                )
+        end;
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -91,7 +104,7 @@ begin
             (schema_name, table_name, action, row_key, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'I',
-             row_after ->> 'id',
+             row_after ->> coalesce(key_names[1], 'id'),
              row_after, context);
 
     elsif tg_op = 'UPDATE' then
@@ -128,8 +141,8 @@ begin
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'U',
-             row_after ->> 'id',
-             nullif(row_before ->> 'id', row_after ->> 'id'),
+             row_after ->> coalesce(key_names[1], 'id'),
+             nullif(row_before ->> coalesce(key_names[1], 'id'), row_after ->> coalesce(key_names[1], 'id')),
              row_before,
              row_after,
              context);
@@ -153,7 +166,7 @@ begin
             (schema_name, table_name, action, row_key, old_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D',
-             row_before ->> 'id',
+             row_before ->> coalesce(key_names[1], 'id'),
              row_before, context);
 
     -- replicated changes are never refused
@@ -177,7 +190,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "numbers": {}, "hash": "2db104dd43632e1c56fb4ec13fb26ab481a68b015cd3b13b768cc1a3751af414"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "forbid"}, "numbers": {}, "hash": "0326d1f7615be1b31faa1d187c12bbd67c6243bd45d41dc4593048a9e9fb6545"}';
 
 
 -- Its triggers on public.orders.

@@ -20,6 +20,8 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
+    -- Set where columns of the key have other names.
+    key_names text[];
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
             then jsonb_build_object(
@@ -58,6 +60,10 @@ begin
         case
             when tg_relid = audit.captured_relation('capture_public__people')
                 then audit.is_noted('capture_public__people', 'public', 'people')
+                and audit.names_now(
+                    audit.captured_relation('capture_public__people'), 'capture_public__people',
+                    array['id']
+                ) = array['id']
         end
     ) is not true then
         -- What became of the table when this was planned may have been
@@ -83,6 +89,13 @@ begin
         end if;
         event_schema := captured_as[1];
         event_table := captured_as[2];
+        key_names := case
+            when tg_relid = audit.captured_relation('capture_public__people')
+                then audit.names_now(
+                    audit.captured_relation('capture_public__people'), 'capture_public__people',
+                    array['id']
+                )
+        end;
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -104,15 +117,24 @@ begin
                     ),
                     audit.image_of(new, false)
                 ),
-                array['card'], array['card', 'email', 'id', 'name', 'note']::text[],
+                array['card'],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.names_now(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card', 'email', 'id', 'name', 'note']::text[])
+                    else audit.names_now(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card', 'email', 'id', 'name', 'note']::text[])
+                end,
                 case
                     when tg_relid = audit.captured_relation('capture_public__people')
                         then audit.disguised(
                             audit.captured_relation('capture_public__people'), 'capture_public__people',
-                            array['card'])
+                            array['card']::text[])
                     else audit.disguised(
                         coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
-                        array['card'])
+                        array['card']::text[])
                 end
             );
         end if;
@@ -121,7 +143,7 @@ begin
             (schema_name, table_name, action, row_key, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'I',
-             row_after ->> 'id',
+             row_after ->> coalesce(key_names[1], 'id'),
              row_after, context);
 
     elsif tg_op = 'UPDATE' then
@@ -152,15 +174,24 @@ begin
                     ),
                     audit.image_of(old, false)
                 ),
-                array['card'], array['card', 'email', 'id', 'name', 'note']::text[],
+                array['card'],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.names_now(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card', 'email', 'id', 'name', 'note']::text[])
+                    else audit.names_now(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card', 'email', 'id', 'name', 'note']::text[])
+                end,
                 case
                     when tg_relid = audit.captured_relation('capture_public__people')
                         then audit.disguised(
                             audit.captured_relation('capture_public__people'), 'capture_public__people',
-                            array['card'])
+                            array['card']::text[])
                     else audit.disguised(
                         coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
-                        array['card'])
+                        array['card']::text[])
                 end
             );
             row_after := audit.known_part(
@@ -174,15 +205,24 @@ begin
                     ),
                     audit.image_of(new, false)
                 ),
-                array['card'], array['card', 'email', 'id', 'name', 'note']::text[],
+                array['card'],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.names_now(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card', 'email', 'id', 'name', 'note']::text[])
+                    else audit.names_now(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card', 'email', 'id', 'name', 'note']::text[])
+                end,
                 case
                     when tg_relid = audit.captured_relation('capture_public__people')
                         then audit.disguised(
                             audit.captured_relation('capture_public__people'), 'capture_public__people',
-                            array['card'])
+                            array['card']::text[])
                     else audit.disguised(
                         coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
-                        array['card'])
+                        array['card']::text[])
                 end
             );
         end if;
@@ -192,8 +232,8 @@ begin
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'U',
-             row_after ->> 'id',
-             nullif(row_before ->> 'id', row_after ->> 'id'),
+             row_after ->> coalesce(key_names[1], 'id'),
+             nullif(row_before ->> coalesce(key_names[1], 'id'), row_after ->> coalesce(key_names[1], 'id')),
              row_before,
              (
                 select coalesce(jsonb_object_agg(key, value), '{}')
@@ -222,15 +262,24 @@ begin
                     ),
                     audit.image_of(old, false)
                 ),
-                array['card'], array['card', 'email', 'id', 'name', 'note']::text[],
+                array['card'],
+                case
+                    when tg_relid = audit.captured_relation('capture_public__people')
+                        then audit.names_now(
+                            audit.captured_relation('capture_public__people'), 'capture_public__people',
+                            array['card', 'email', 'id', 'name', 'note']::text[])
+                    else audit.names_now(
+                        coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
+                        array['card', 'email', 'id', 'name', 'note']::text[])
+                end,
                 case
                     when tg_relid = audit.captured_relation('capture_public__people')
                         then audit.disguised(
                             audit.captured_relation('capture_public__people'), 'capture_public__people',
-                            array['card'])
+                            array['card']::text[])
                     else audit.disguised(
                         coalesce(pg_partition_root(tg_relid), tg_relid), 'capture_public__people',
-                        array['card'])
+                        array['card']::text[])
                 end
             );
         end if;
@@ -239,7 +288,7 @@ begin
             (schema_name, table_name, action, row_key, old_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'D',
-             row_before ->> 'id',
+             row_before ->> coalesce(key_names[1], 'id'),
              row_before, context);
 
     else
@@ -256,7 +305,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "wal", "mask": {"card": "redact"}, "store": "changes", "when": "name <> ''nobody''"}, "numbers": {"card": 4}, "hash": "ad2deef26fbeb745019d4c5fa2b8f2782fcf1d84de4b285ec1af956eba492774"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "wal", "mask": {"card": "redact"}, "store": "changes", "when": "name <> ''nobody''"}, "numbers": {"card": 4}, "hash": "52009cf14dc1b9b299f8a495d7bf885c2cf2be1f29029f32e6169537b4db095e"}';
 
 
 -- What the worker needs to read changes of public.people from the WAL.
@@ -375,13 +424,19 @@ begin
                         change.*,
                         case when has_before then audit.known_part(
                 "00_audit_before",
-                array['card'], array['card', 'email', 'id', 'name', 'note']::text[],
-                audit.disguised($1, 'capture_public__people', array['card'])
+                array['card'],
+                array(
+                    select unnest(array['card', 'email', 'id', 'name', 'note']::text[])
+                ),
+                audit.disguised($1, 'capture_public__people', array['card']::text[])
             ) end as image_before,
                         case when has_after then audit.known_part(
                 "00_audit_after",
-                array['card'], array['card', 'email', 'id', 'name', 'note']::text[],
-                audit.disguised($1, 'capture_public__people', array['card'])
+                array['card'],
+                array(
+                    select unnest(array['card', 'email', 'id', 'name', 'note']::text[])
+                ),
+                audit.disguised($1, 'capture_public__people', array['card']::text[])
             ) end as image_after
                     from pg_temp.changes_public__people as change
                     where true

@@ -74,7 +74,7 @@ begin
           and (
               p.proname like 'capture\_%'
               or p.proname like 'replay\_%'
-              or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
           )
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted)
@@ -130,7 +130,7 @@ from (
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
     where pronamespace = to_regnamespace('audit')
-      and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+      and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "b27ad55873ef638df265c5557de1317bdef05bf624bb16abf1ffe523babf2a6a"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "62296aba0a9e72b913b7aee9b5be434516b1bd51e8bb9cbb6d8bfe16cc2856dd"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -281,6 +281,8 @@ create table if not exists audit.captured_tables (
     columns jsonb not null,
     -- Their names when capture was installed, by attribute number: {"4": "secret"}.
     installed_columns jsonb not null,
+    -- The same for functions that were replaced, by their digests: see note_put_back.
+    meant_columns jsonb not null default '{}',
     -- By OID: {"16400": "public.visits_2026"}.
     partitions jsonb not null,
     -- The version (xmin) of each trigger, by name; it changes if a trigger is disabled and enabled again.
@@ -1087,8 +1089,8 @@ $body$;
 
 revoke all on function audit.known_part(jsonb, text[], text[], text[]) from public;
 
-create or replace function audit.disguised(
-    relation regclass, function_name text, hidden text[]
+create or replace function audit.names_now(
+    relation regclass, function_name text, installed_names text[]
 )
     returns text[]
     language plpgsql
@@ -1096,8 +1098,18 @@ create or replace function audit.disguised(
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
+    installed jsonb;
     names text[];
+    present jsonb := '{}';
+    number integer := 0;
+    name_now text;
 begin
+    select c.installed_columns into installed
+    from audit.captured_tables as c
+    where c.function_name = names_now.function_name and c.relation_id = relation;
+    if not found then
+        return installed_names;
+    end if;
     if has_schema_privilege((select relnamespace from pg_class where oid = relation), 'usage') then
         select columns.names into names from audit.columns_now(relation) as columns;
     else
@@ -1106,21 +1118,50 @@ begin
             where attrelid = relation and attnum > 0 and not attisdropped
             order by attnum);
     end if;
+    -- The first so many names are those of the columns that are there, in the order of their numbers.
+    foreach name_now in array names loop
+        loop
+            number := number + 1;
+            exit when has_column_privilege(relation, number::smallint, 'select') is not null
+                or number > 1600;  -- MaxHeapAttributeNumber
+        end loop;
+        present := present || jsonb_build_object(number, name_now);
+    end loop;
+    return array(
+        select coalesce(
+            (
+                select present ->> known.number
+                from jsonb_each_text(installed) as known (number, name)
+                where known.name = wanted.name and present ? known.number
+                order by known.number::integer desc
+                limit 1
+            ),
+            case when exists (
+                select from jsonb_each_text(present) as column_now (number, name)
+                where column_now.name = wanted.name and not installed ? column_now.number
+            ) then wanted.name else '' end)
+        from unnest(installed_names) with ordinality as wanted (name, place)
+        order by wanted.place
+    );
+end
+$body$;
+
+revoke all on function audit.names_now(regclass, text, text[]) from public;
+
+create or replace function audit.disguised(
+    relation regclass, function_name text, hidden text[]
+)
+    returns text[]
+    language plpgsql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
     return array(
         select name_now
-        from audit.captured_tables as c
-        cross join jsonb_each_text(c.installed_columns) as installed (number, name)
-        -- The first so many names are those of the columns that are there, up to this one.
-        cross join lateral (
-            select names[count(*)] as name_now
-            from generate_series(1, number::integer) as n
-            where has_column_privilege(relation, n::smallint, 'select') is not null
-        ) as present
-        where c.function_name = disguised.function_name
-          and c.relation_id = relation
-          and installed.name = any (hidden)
-          and has_column_privilege(relation, number::smallint, 'select') is not null
-          and name_now <> installed.name
+        from unnest(hidden, audit.names_now(relation, function_name, hidden))
+            as renamed (name, name_now)
+        where name_now not in (name, '')
     );
 end
 $body$;
@@ -1655,6 +1696,7 @@ begin
             deltas_after = coalesce(
                 pg_sequence_last_value('audit.logged_actions_event_id_seq'), 0
             ),
+            meant_columns = case when on_table <> c.relation_id then '{}' else c.meant_columns end,
             -- Restored, it has other numbers. A name that is not there
             -- keeps the column hidden that it stood for.
             installed_columns = case when on_table <> c.relation_id
@@ -2102,7 +2144,7 @@ begin
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -2651,15 +2693,16 @@ as $body$
         where name = any (key)
         group by name
         having count(*) > 1
-    ) or exists (
+    ) or is_from_wal and exists (
         select from pg_attribute as a
         where a.attrelid = relation_id and not a.attisdropped
-          and a.attname = any (key)
-          and installed_columns ->> a.attnum::text is distinct from a.attname
+          and installed_columns ->> a.attnum::text <> a.attname
+          and (a.attname = any (key) or installed_columns ->> a.attnum::text = any (key))
     )
     from (
         select
             c.relation_id, c.installed_columns,
+            obj_description(p.oid, 'pg_proc')::jsonb #>> '{options,capture}' = 'wal' as is_from_wal,
             array(
                 select jsonb_array_elements_text(obj_description(p.oid, 'pg_proc')::jsonb -> 'key')
             ) as key,
@@ -2679,6 +2722,42 @@ as $body$
 $body$;
 
 revoke all on function audit.has_other_key(text) from public;
+
+create or replace function audit.has_withheld(function_name text)
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    select exists (
+        select from pg_attribute as a
+        where a.attrelid = told.relation_id and a.attnum > 0 and not a.attisdropped
+          and (
+              not told.installed_columns ? a.attnum::text
+              or a.attname = any (told.hidden) and told.installed_columns ->> a.attnum::text <> a.attname
+          )
+    )
+    from (
+        select
+            c.relation_id, c.installed_columns,
+            array(
+                select jsonb_array_elements_text(options -> 'exclude')
+                union all
+                select jsonb_object_keys(options -> 'mask')
+            ) as hidden
+        from audit.captured_tables as c
+        join pg_proc as p on p.proname = c.function_name
+        cross join lateral (
+            select obj_description(p.oid, 'pg_proc')::jsonb -> 'options' as options
+        ) as installed
+        where c.function_name = has_withheld.function_name
+          and p.pronamespace = 'audit'::regnamespace
+    ) as told
+    where told.hidden
+        <> audit.names_now(told.relation_id, has_withheld.function_name, told.hidden)
+$body$;
+
+revoke all on function audit.has_withheld(text) from public;
 
 create or replace function audit.note_beginning(relation regclass, function_name text)
     returns void
@@ -2728,6 +2807,8 @@ begin
                 then 'its capture function was changed by hand: changes may be missing'
             when audit.has_other_key(known.function_name)
                 then 'its primary key was changed: events of before have the former key'
+            when audit.has_withheld(known.function_name)
+                then 'a column to be hidden was renamed or dropped: values of other columns were left out'
         end;
         if changed is null then
             return;  -- capture was never off
@@ -2904,6 +2985,11 @@ begin
         table_name = excluded.table_name,
         installing = null,
         columns = excluded.columns, installed_columns = excluded.installed_columns,
+        meant_columns = case
+            when c.relation_id <> excluded.relation_id then '{}'
+            when c.code is null then c.meant_columns
+            else c.meant_columns || jsonb_build_object(c.code, c.installed_columns)
+        end,
         partitions = excluded.partitions, triggers = excluded.triggers,
         code = excluded.code, sound_at = excluded.sound_at,
         deltas_after = excluded.deltas_after,
@@ -2935,6 +3021,32 @@ end
 $body$;
 
 revoke all on function audit.note_capture(regclass, text) from public;
+
+create or replace function audit.note_put_back(relation regclass, function_name text)
+    returns void
+    language plpgsql
+    security definer  -- callers need no rights on the trail
+    set search_path = pg_catalog, pg_temp
+as $body$
+begin
+    perform audit.require_owner(relation);
+    update audit.captured_tables as c
+    set installed_columns = (
+        select coalesce(jsonb_object_agg(number, coalesce(meant ->> number, entry ->> 'name')), '{}')
+        from jsonb_each(c.columns) as column_now (number, entry)
+        cross join (select c.meant_columns -> c.code) as of_function (meant)
+        -- A column that came since has its name only where none is meant by it.
+        where meant ? number or not exists (
+            select from jsonb_each_text(meant) as known (former, name)
+            where name = entry ->> 'name' and c.columns ? former)
+    )
+    where c.function_name = note_put_back.function_name
+      and c.relation_id = relation
+      and c.meant_columns ? c.code;
+end
+$body$;
+
+revoke all on function audit.note_put_back(regclass, text) from public;
 
 create or replace function audit.end_capture(function_name text)
     returns void
@@ -7258,6 +7370,9 @@ comment on function audit.has_columns(regclass, text[], text[], boolean)
 comment on function audit.known_part(jsonb, text[], text[], text[])
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.names_now(regclass, text, text[])
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.disguised(regclass, text, text[])
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -7360,6 +7475,9 @@ comment on function audit.record_by_triggers(text, text)
 comment on function audit.has_other_key(text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.has_withheld(text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.note_beginning(regclass, text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -7367,6 +7485,9 @@ comment on function audit.begin_capture(regclass, text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.note_capture(regclass, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.note_put_back(regclass, text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.end_capture(text)
@@ -7583,7 +7704,7 @@ begin
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
             where pronamespace = 'audit'::regnamespace
-              and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'note_beginning', 'begin_capture', 'note_capture', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
