@@ -401,6 +401,8 @@ class _Comparison:
     def _relation_remedy(self, fact: Fact) -> str:
         if "row security forced" in fact.definition:
             return psql_command(f"alter table {fact.object} no force row level security")
+        if "row security without a policy" in fact.definition:
+            return psql_command(f"alter table {fact.object} disable row level security")
         if "unlogged" in fact.definition:
             return psql_command(f"alter table {fact.object} set logged")
         return "restore it from a backup"

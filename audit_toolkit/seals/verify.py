@@ -500,6 +500,10 @@ def _check_tree(
     for level, tile, hashes in tiles:
         if b"".join(_tile(connection, schema, level, tile)) != hashes:
             findings.append(_tile_changed(level, tile))
+    behind = fetch(
+        connection, render("seals/tiles_behind", schema=schema), {"size": checkpoint.size}
+    )
+    findings += [_tile_changed(row["level"], row["tile"]) for row in behind]
     size = growth.size + len(last)
     if size != checkpoint.size or growth.root(last) != checkpoint.root:
         findings.append(

@@ -8,6 +8,7 @@ changes nothing any more. The number of the lock is drawn; where somebody holds 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from audit_toolkit.errors import AuditError, BusyError, UsageError
 from audit_toolkit.templates import render
 from audit_toolkit.trail import Event, Position
 from audit_toolkit.trail.event import require_numbers
-from audit_toolkit.trail.history.cursor import find_position
+from audit_toolkit.trail.history.cursor import find_position, last_number
 from audit_toolkit.trail.history.follow import settle
 from audit_toolkit.trail.rows.lookup import Tables, require_readable_trail
 
@@ -350,10 +351,29 @@ def position_of(connection: Connection, consumer: Consumer, scope: Any) -> Posit
     except UsageError as error:
         raise UsageError(
             error.message.replace("the cursor", f"the place of {consumer.name}"),
-            hint=f"compare what was delivered with the trail, then: audit stream reset {consumer.name} "
+            hint=f"compare what was delivered with the trail, then: audit stream reset {shlex.quote(consumer.name)} "
             "--to EVENT, the last event that both have",
         ) from error
+    newest = last_number(connection, scope.schema)
+    if newest is not None and consumer.event_id > newest:
+        raise UsageError(
+            f"the place of {consumer.name} is event {consumer.event_id}, and the newest of the trail is {newest}: "
+            "the trail was put back to an earlier state, or the place was moved",
+            hint=f"compare what was delivered with the trail, then: audit stream reset {shlex.quote(consumer.name)} "
+            "--to EVENT, the last event that both have",
+        )
     return replace(here, event_id=consumer.event_id)
+
+
+def require_at_home(connection: Connection, schema: str) -> None:
+    """Raise `UsageError` for a copy of a trail: the consumers of the original deliver what it had."""
+    if fetch(connection, _sql("is_elsewhere", schema), {})[0]["is_elsewhere"]:
+        raise UsageError(
+            "the trail was restored or copied into this database, and nobody said that it continues here: "
+            "consumers could deliver twice, also to the receivers of the original",
+            hint="if it does continue here: audit adopt --reason REASON; in a copy, drop the consumers first "
+            "(audit stream drop NAME)",
+        )
 
 
 def fetch_none(connection: Connection, sql: str, values: Mapping[str, object]) -> int:
@@ -386,11 +406,8 @@ def _place(connection: Connection, begin: int | datetime | None, schema: str) ->
 def _captured(connection: Connection, event_id: int, schema: str) -> int:
     """That event; raises `UsageError` for one that was not captured yet: those that come would be stepped over."""
     require_numbers(event_id)
-    errors = import_psycopg().errors
-    newest = event_id
-    with suppress(errors.InsufficientPrivilege):  # who may not know it is believed
-        newest = int(fetch(connection, _sql("last_number", schema))[0]["event_id"])
-    if event_id > newest:
+    newest = last_number(connection, schema)
+    if newest is not None and event_id > newest:  # who may not know it is believed
         raise UsageError(
             f"there is no event {event_id} yet: the newest is {newest}",
             hint="for what commits from now on: now",

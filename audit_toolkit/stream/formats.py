@@ -43,6 +43,8 @@ class Origin:
     """The schema of the trail."""
     system_identifier: str | None = None
     """Of the cluster; None where it does not tell this role."""
+    trail: str | None = None
+    """What tells the trail from the others of its cluster: the OIDs of its database and its table."""
 
     @property
     def source(self) -> str:
@@ -51,7 +53,8 @@ class Origin:
 
     def id_of(self, event: Event) -> str:
         """The id of its message: the same at each delivery, another than that of any other trail."""
-        return f"{self.system_identifier or self.database}-{event.event_id}"
+        parts = [part for part in (self.system_identifier, self.trail) if part]
+        return f"{'.'.join(parts) or self.database}-{event.event_id}"
 
 
 def find_format(name: FormatName, origin: Origin) -> Format:

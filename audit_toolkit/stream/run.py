@@ -18,6 +18,7 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError, BusyError, ConnectError, UsageError
 from audit_toolkit.plurals import counted
 from audit_toolkit.stream import consumers
@@ -29,6 +30,7 @@ from audit_toolkit.stream.read_ahead import Ahead
 from audit_toolkit.stream.session import require_own_session
 from audit_toolkit.stream.sinks import Sink
 from audit_toolkit.stream.wakeups import Pump
+from audit_toolkit.templates import render
 from audit_toolkit.tracing import span
 from audit_toolkit.trail import (
     Action,
@@ -182,6 +184,7 @@ def run(
             hint="give it a connection of its own: psycopg.connect(…, autocommit=True)",
         )
     require_own_session(connection)
+    consumers.require_at_home(connection, schema)
     options = {**terms.wanted.as_dict(), **terms.told}
     if terms.past is not None:
         options["archived_up_to"] = terms.past.last
@@ -509,6 +512,10 @@ def _parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 def find_origin(connection: Connection, schema: str = "audit") -> Origin:
     """Where the events of this trail come from, as messages say it."""
     here = find_position(connection, Tables(schema=schema))
+    (trail,) = fetch(connection, render("stream/trail_name", schema=schema))
     return Origin(
-        database=connection.info.dbname, schema=schema, system_identifier=here.system_identifier
+        database=connection.info.dbname,
+        schema=schema,
+        system_identifier=here.system_identifier,
+        trail=trail["name"],
     )

@@ -92,7 +92,13 @@ with home as (
             end,
             case relpersistence when 'u' then 'unlogged' when 't' then 'temporary' end,
             case when is_elsewhere then 'in another schema' end,
-            case when relforcerowsecurity then 'row security forced' end)
+            case when relforcerowsecurity then 'row security forced' end,
+            -- It hides all rows from whoever is not the owner. A partition has no policies of its own.
+            case
+                when relrowsecurity and not is_leaf
+                    and not exists (select from pg_catalog.pg_policy as p where p.polrelid = c.oid)
+                    then 'row security without a policy'
+            end)
     from (select * from relation) as c
     union all
     select 'column', relname, is_leaf, shown || '.' || quote_ident(attname), attname,

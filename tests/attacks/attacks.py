@@ -236,6 +236,7 @@ SABOTAGE = [
         ("add a view to the schema of the trail", "create view audit.events as table audit.logged_actions", "unexpected_relation", [Actor.OWNER]),
         ("add a type to the schema of the trail", "create type audit.mood as enum ('fine')", "unexpected_object", [Actor.OWNER]),
         ("hide events from readers with a policy", "alter table audit.logged_actions enable row level security; create policy p on audit.logged_actions for select using (table_name <> 'orders')", "unexpected_policy", [Actor.OWNER]),
+        ("hide all events from readers with row security and no policy", "alter table audit.logged_actions enable row level security", "relation_changed", [Actor.OWNER]),
         ("make writes fail with forced row security", "alter table audit.logged_actions force row level security", "relation_changed", [Actor.OWNER]),
         ("add rows of another table to a table of the trail by inheritance", "create table evil.more () inherits (audit.maintenance)", "unexpected_child", [Actor.SUPERUSER]),
         ("prevent the removal of events by a foreign key", "create table evil.pin (a bigint, b timestamptz, foreign key (a, b) references audit.logged_actions)", "unexpected_foreign_key", [Actor.SUPERUSER]),

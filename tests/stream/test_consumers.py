@@ -19,8 +19,10 @@ import pytest
 from audit_toolkit import stream
 from audit_toolkit.errors import AuditError, BusyError, UsageError
 from audit_toolkit.stream import AfterRefusal, Terms, Wanted
+from audit_toolkit.stream.run import find_origin
 from audit_toolkit.trail import Action
 from tests.plugins.command import Audit
+from tests.plugins.database import MakeDatabase
 from tests.plugins.trail import Trail
 from tests.stream.conftest import Instance
 from tests.stream.delivery import Memory, deliver, insert
@@ -113,6 +115,44 @@ class TestPlace:
                 deliver(orders, sink)
             stream.reset(orders.connection, "c", 1)
         deliver(orders, sink)
+
+    def test_a_place_that_the_trail_has_not_reached(self, orders: Trail) -> None:
+        """An older backup was put back, or the place was moved: what comes would be stepped over."""
+        insert(orders, 1, 2)
+        deliver(orders, Memory())
+        orders.execute("update audit.consumers set event_id = 99")
+        with pytest.raises(UsageError, match="the place of c is event 99, and the newest of the "):
+            deliver(orders, Memory())
+        with pytest.raises(UsageError, match="no event 99 yet: the newest is 2"):
+            stream.replay(orders.database.connect(), "orders", into=print, after=99)
+
+    @pytest.mark.parametrize("column", ["database_oid", "trail_oid"])
+    def test_a_copy_delivers_nothing_before_it_was_adopted(
+        self, orders: Trail, audit: Audit, column: str
+    ) -> None:
+        insert(orders, 1)
+        sink = Memory()
+        deliver(orders, sink)
+        orders.execute(f"update audit.home set {column} = 1")
+        with pytest.raises(UsageError, match="restored or copied into this database"):
+            deliver(orders, sink)
+        audit("adopt", "--reason", "it goes on here", "--dsn", orders.database.dsn, code=0)
+        insert(orders, 2)
+        deliver(orders, sink)
+        assert sink.rows[-1] == ("I", "2")
+        assert sink.ids[0] not in sink.ids[1:]
+
+    def test_ids_are_those_of_one_trail(
+        self, orders: Trail, make_database: MakeDatabase, trail_template: str
+    ) -> None:
+        """Also beside the trail of another database of the server, with the same event ids."""
+        insert(orders, 1)
+        sink = Memory()
+        deliver(orders, sink)
+        event, other = sink.taken[0].event, Trail(make_database(template=trail_template))
+        ids = {find_origin(trail.connection).id_of(event) for trail in (orders, other)}
+        assert len(ids) == 2
+        assert all(one.isascii() and one.endswith("-1") for one in ids)
 
 
 class TestOneInstance:

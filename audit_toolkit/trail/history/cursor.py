@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import AuditError, UsageError
-from audit_toolkit.templates import query
+from audit_toolkit.templates import query, render
 from audit_toolkit.trail.rows.lookup import Scope
 
 if TYPE_CHECKING:
@@ -123,6 +124,14 @@ def find_position(connection: Connection, subject: Scope, event_id: int = 0) -> 
     except import_psycopg().errors.InsufficientPrivilege:
         return position
     return replace(position, **found)
+
+
+def last_number(connection: Connection, schema: str) -> int | None:
+    """The highest id that an event was given so far; None where this role may not know."""
+    sql = render("queries/last_number", schema=schema)
+    with suppress(import_psycopg().errors.InsufficientPrivilege):
+        return int(fetch(connection, sql)[0]["event_id"])
+    return None
 
 
 def _fits(value: object, type_name: str) -> bool:

@@ -29,7 +29,7 @@ from audit_toolkit.errors import UsageError
 from audit_toolkit.names import QualifiedName, quote_plainly
 from audit_toolkit.templates import query, render
 from audit_toolkit.trail.event import Action, Event
-from audit_toolkit.trail.history.cursor import Position, find_position
+from audit_toolkit.trail.history.cursor import Position, find_position, last_number
 from audit_toolkit.trail.history.filter import Filter, Reach, history_query, reach_parameters
 from audit_toolkit.trail.history.ordering import WINDOW, Around, in_order, in_runs
 from audit_toolkit.trail.history.pages import cut_page, require_event_of
@@ -178,7 +178,19 @@ def follow_subject(
     elif after is not None:
         require_event_of(connection, subject, after)
         position = replace(position, event_id=after)
+    _require_given(connection, position)
     return _tail(connection, subject, wanted, position, wait or partial(pause, connection))
+
+
+def _require_given(connection: Connection, position: Position) -> None:
+    """Raise `UsageError` for a position that the trail has not reached: those that come would be stepped over."""
+    newest = last_number(connection, position.trail)
+    if newest is not None and position.event_id > newest:
+        raise UsageError(
+            f"there is no event {position.event_id} yet: the newest is {newest}",
+            hint="if the trail was put back to an earlier state, compare what was read with it, and go on "
+            "behind the last event that both have",
+        )
 
 
 def _tail(
