@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "9cc889f237e78bdc513e312e357b94cbbd0c5a1fceecc5eacb3686c8a5fd6d76"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "5aa233c2a79084d2ee4f55e7bed5640fa5ce3b88ab11b8bf7a9007d24c68d67f"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -4378,7 +4378,6 @@ create or replace function audit.redactable(
 )
     returns jsonb
     language plpgsql
-    stable
     security definer  -- returns counts, no values
     set search_path = pg_catalog, pg_temp
     set standard_conforming_strings = on
@@ -4393,6 +4392,20 @@ declare
     said jsonb;
     unknown jsonb;
 begin
+    perform audit.await_wal(asked.function_name)
+    from (
+        select min(c.function_name) as function_name
+        from audit.captured_tables as c
+        where c.wal_since is not null
+          and (
+              c.relation_id = to_regclass(format('%I.%I', wanted_schema, wanted_table))
+              or (c.schema_name, c.table_name) = (wanted_schema, wanted_table)
+              or context_keys <> '{}'
+          )
+    ) as asked
+    -- Where the slot is gone, nothing comes of what it had.
+    join audit.capture_progress as p on asked.function_name is not null
+    join pg_replication_slots as s on s.slot_name = p.slot_name and s.wal_status <> 'lost';
     columns := coalesce(columns, '{}');
     select coalesce(array_agg(a.attname::text), '{}') into key_columns
     from pg_index as i
