@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "62296aba0a9e72b913b7aee9b5be434516b1bd51e8bb9cbb6d8bfe16cc2856dd"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "9d2c141600caa2ba6005852fe8f9d74de737f467515d10f065d7e0521216e2fa"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -4341,6 +4341,7 @@ declare
     groups jsonb;
     said jsonb;
     unknown jsonb;
+    renamed jsonb;
 begin
     columns := coalesce(columns, '{}');
     select coalesce(array_agg(a.attname::text), '{}') into key_columns
@@ -4520,11 +4521,28 @@ begin
             where e.old_row ? wanted.name or e.new_row ? wanted.name or e.new_row -> 'payload' ? wanted.name)
     $query$, events) into unknown using parts, columns, wanted_schema, wanted_table;
 
+    -- One that has another name now is not meant by a former one: nothing would be erased.
+    select coalesce(jsonb_agg(distinct jsonb_build_object('was', wanted, 'now', present.name)), '[]')
+    into renamed
+    from unnest(redactable.columns) as wanted
+    cross join audit.names_of(wanted_schema, wanted_table) as name
+    cross join lateral (
+        select regexp_replace(name.columns -> wanted ->> 'now', ' [(]dropped[)]$', '') as name
+    ) as present
+    where present.name <> wanted
+      and not exists (
+        select from pg_attribute as a
+        where a.attrelid = to_regclass(format('%I.%I', wanted_schema, wanted_table))
+          and a.attname = wanted
+          and a.attnum > 0
+          and not a.attisdropped);
+
     return said || jsonb_build_object(
         'groups', groups,
         'columns', to_jsonb(columns),
         'found', cardinality(own),
         'unknown', unknown,
+        'renamed', renamed,
         'held', (
             select coalesce(jsonb_agg(l.leaf_name || ' (' || l.hold_reason || ')' order by l.leaf_name), '[]')
             from audit.partition_lifecycle as l
