@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -401,10 +402,16 @@ def _require_known(table: QualifiedName, said: dict[str, Any], rows: list[str] |
             f"{table} has no column {names}, and no event has one of that name",
             hint=f"audit history {table} shows the columns, under their present names",
         )
+    for one in said["renamed"]:
+        raise UsageError(
+            f"the column {quote_identifier(one['was'])} of {table} is called {quote_identifier(one['now'])} now",
+            hint=f"name it by its present name: --column {shlex.quote(one['now'])}",
+        )
     if rows and not said["found"]:
         raise UsageError(
             f"no such row in the trail: {table} {', '.join(rows)}",
-            hint="keys are those that the row has or had, a JSON array for a key of several columns",
+            hint="keys are those that the row has or had, a JSON array for a key of several columns; of a table "
+            "that never had one, all rows are redacted: without a key",
         )
 
 
@@ -434,15 +441,12 @@ def _find(connection: Connection, schema: str, erasure: Erasure) -> tuple[Qualif
         return QualifiedName(schema, name), list(erasure.rows)
     columns = read_key_columns(connection, relation.oid)
     table = relation.root or relation.name
+    if not columns:
+        return table, list(erasure.rows)  # it may have had a key
     # A former key may be of a former type, and one that was erased is of none.
     known = [(normalise_key(connection, columns, key_parts(key)), key) for key in erasure.rows]
     given = [key for normal, key in known if normal is None]
     found = [normal for normal, _ in known if normal is not None]
-    if erasure.rows and not columns:
-        raise UsageError(
-            f"{table} has no primary key, so that no row of it can be named",
-            hint=f"without a key, {quote_identifier(table.name)} is redacted as a whole",
-        )
     return table, [*_with_equal(connection, schema, relation.oid, found), *given]
 
 

@@ -153,3 +153,29 @@ def test_an_export_ends_where_foreign_keys_go_in_circles(trail: Trail) -> None:
         ("a", "2"),
         ("b", "9"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("ddl", "column"),
+    [
+        ("alter table orders rename column id to number", "note"),
+        ("alter table orders drop column id", "note"),
+        ("alter table orders drop column note", "note"),
+        ("alter table orders rename column note to remark", "remark"),
+    ],
+)
+def test_a_row_is_erased_whatever_became_of_its_columns(
+    trail: Trail, audit: Audit, ddl: str, column: str
+) -> None:
+    trail.execute("create table orders (id int primary key, note text)")
+    trail.audit("orders")
+    trail.execute("insert into orders values (1, 'secret'), (2, 'kept')")
+    trail.execute(f"{ddl}; select audit.note_changes()")
+    erase = ("redact", "orders", "1", "--reason", "asked to", "--apply")
+    there = ("--dsn", trail.database.dsn)
+    if column != "note":
+        refused = audit(*erase, "--column", "note", *there, code=2)
+        assert "error: the column note of public.orders is called remark now" in refused.stderr
+    audit(*erase, "--column", column, *there, code=0)
+    rows = str([event["new_row"] for event in trail.events()])
+    assert ("secret" in rows, "kept" in rows) == (False, True)
