@@ -34,7 +34,7 @@ _STATEMENT_PARTS = re.compile(
         | "(?:[^"]|"")*"
         | (?<![\w$])(?P<tag>\$(?:[^\W\d]\w*)?\$).*?(?P=tag) )
       | (?P<end> ; )
-      | .
+      | [^-/'"$;eE]+ | .
     """,
     re.VERBOSE | re.DOTALL,
 )
