@@ -21,7 +21,8 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
-    -- Set where columns of the key have other names.
+    -- What the columns of the key are called.
+    key_name_1 text := 'id';
     key_names text[];
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
@@ -87,6 +88,7 @@ begin
                     array['id']
                 )
         end;
+        key_name_1 := coalesce(key_names[1], key_name_1);
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -112,7 +114,7 @@ begin
             (schema_name, table_name, action, row_key, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'I',
-             row_after ->> coalesce(key_names[1], 'id'),
+             row_after ->> key_name_1,
              row_after, context);
 
     elsif tg_op = 'UPDATE' then
@@ -157,8 +159,8 @@ begin
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'U',
-             row_after ->> coalesce(key_names[1], 'id'),
-             nullif(row_before ->> coalesce(key_names[1], 'id'), row_after ->> coalesce(key_names[1], 'id')),
+             row_after ->> key_name_1,
+             nullif(row_before ->> key_name_1, row_after ->> key_name_1),
              row_before,
              (
                 select coalesce(jsonb_object_agg(key, value), '{}')
@@ -191,7 +193,7 @@ begin
             (schema_name, table_name, action, row_key, old_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D',
-             row_before ->> coalesce(key_names[1], 'id'),
+             row_before ->> key_name_1,
              row_before, context);
 
     else
@@ -208,7 +210,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "status <> ''draft''"}, "numbers": {}, "hash": "5607b1b0f0e93e23d1fcb6998f3510e4ce61da4ad3204955e773cb34a60f8014"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "changes", "when": "status <> ''draft''"}, "numbers": {}, "hash": "83c591a2a3f57a55f7bf80c607d2a55736c5403607bfe1a7a22b7ef9d6120510"}';
 
 
 -- Its triggers on public.orders.

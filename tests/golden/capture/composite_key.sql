@@ -21,7 +21,9 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
-    -- Set where columns of the key have other names.
+    -- What the columns of the key are called.
+    key_name_1 text := 'order_id';
+    key_name_2 text := 'line';
     key_names text[];
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
@@ -85,6 +87,8 @@ begin
                     array['order_id', 'line']
                 )
         end;
+        key_name_1 := coalesce(key_names[1], key_name_1);
+        key_name_2 := coalesce(key_names[2], key_name_2);
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -105,7 +109,7 @@ begin
             (schema_name, table_name, action, row_key, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'I',
-             jsonb_build_array(row_after -> coalesce(key_names[1], 'order_id'), row_after -> coalesce(key_names[2], 'line'))::text,
+             jsonb_build_array(row_after -> key_name_1, row_after -> key_name_2)::text,
              row_after, context);
 
     elsif tg_op = 'UPDATE' then
@@ -142,8 +146,8 @@ begin
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'U',
-             jsonb_build_array(row_after -> coalesce(key_names[1], 'order_id'), row_after -> coalesce(key_names[2], 'line'))::text,
-             nullif(jsonb_build_array(row_before -> coalesce(key_names[1], 'order_id'), row_before -> coalesce(key_names[2], 'line'))::text, jsonb_build_array(row_after -> coalesce(key_names[1], 'order_id'), row_after -> coalesce(key_names[2], 'line'))::text),
+             jsonb_build_array(row_after -> key_name_1, row_after -> key_name_2)::text,
+             nullif(jsonb_build_array(row_before -> key_name_1, row_before -> key_name_2)::text, jsonb_build_array(row_after -> key_name_1, row_after -> key_name_2)::text),
              row_before,
              row_after,
              context);
@@ -167,7 +171,7 @@ begin
             (schema_name, table_name, action, row_key, old_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'D',
-             jsonb_build_array(row_before -> coalesce(key_names[1], 'order_id'), row_before -> coalesce(key_names[2], 'line'))::text,
+             jsonb_build_array(row_before -> key_name_1, row_before -> key_name_2)::text,
              row_before, context);
 
     else
@@ -184,7 +188,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "63dac079096a50aeb72bd9405afe3a2cff9006d60a32bf1ae7e81999237d9b41"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {}, "numbers": {}, "hash": "cac591b9a545da7743f3fa15428a4b7098777bda1b9c7e7a8b99892fe857c6d7"}';
 
 
 -- Its triggers on public.order_lines.

@@ -34,7 +34,9 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
-    -- Set where columns of the key have other names.
+    -- What the columns of the key are called.
+    key_name_1 text := 'order_id';
+    key_name_2 text := 'line';
     key_names text[];
     names text[];
     types oid[];
@@ -90,6 +92,8 @@ begin
                     array['order_id', 'line']
                 )
         end;
+        key_name_1 := coalesce(key_names[1], key_name_1);
+        key_name_2 := coalesce(key_names[2], key_name_2);
     end if;
     -- "00_audit_row" is the alias of a whole row: a simpler name could be
     -- the name of a column, and would mean that.
@@ -213,7 +217,7 @@ $changes$,
              context, session_user_name, role_name, application_name, client_addr)
         select
 coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'I',
-            jsonb_build_array(row_after -> coalesce(key_names[1], 'order_id'), row_after -> coalesce(key_names[2], 'line'))::text,
+            jsonb_build_array(row_after -> key_name_1, row_after -> key_name_2)::text,
             row_after,
             context, session_user_name, role_name, application_name, client_addr
         from (
@@ -229,7 +233,7 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'I',
              context, session_user_name, role_name, application_name, client_addr)
         select
 coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'D',
-            jsonb_build_array(row_before -> coalesce(key_names[1], 'order_id'), row_before -> coalesce(key_names[2], 'line'))::text,
+            jsonb_build_array(row_before -> key_name_1, row_before -> key_name_2)::text,
             row_before,
             context, session_user_name, role_name, application_name, client_addr
         from (
@@ -255,9 +259,9 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    jsonb_build_array(row_before -> coalesce(key_names[1], 'order_id'), row_before -> coalesce(key_names[2], 'line'))::text
+                    jsonb_build_array(row_before -> key_name_1, row_before -> key_name_2)::text
                         as key_before,
-                    jsonb_build_array(row_after -> coalesce(key_names[1], 'order_id'), row_after -> coalesce(key_names[2], 'line'))::text
+                    jsonb_build_array(row_after -> key_name_1, row_after -> key_name_2)::text
                         as key_after,
                     row_before
                         as row_before,
@@ -303,9 +307,9 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'order_lines'), 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    jsonb_build_array(row_before -> coalesce(key_names[1], 'order_id'), row_before -> coalesce(key_names[2], 'line'))::text
+                    jsonb_build_array(row_before -> key_name_1, row_before -> key_name_2)::text
                         as key_before,
-                    jsonb_build_array(row_after -> coalesce(key_names[1], 'order_id'), row_after -> coalesce(key_names[2], 'line'))::text
+                    jsonb_build_array(row_after -> key_name_1, row_after -> key_name_2)::text
                         as key_after,
                     row_before
                         as row_before,
@@ -347,7 +351,7 @@ revoke all on function audit.capture_public__order_lines() from public;
 
 select audit.hand_over('audit.capture_public__order_lines()'::regprocedure);
 
-comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "numbers": {}, "hash": "038f9727472feaeeeddbed1d8a5ce8cadb156c78e6deea3731d240a8f6e60fa9"}';
+comment on function audit.capture_public__order_lines() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "order_lines"], "key": ["order_id", "line"], "options": {"capture": "statement"}, "numbers": {}, "hash": "389ae5f0f41c0d84717907b5593cd17c128902b7d0464999805404c4e60e6038"}';
 
 
 -- Its triggers on public.order_lines.

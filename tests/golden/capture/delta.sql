@@ -21,7 +21,8 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
-    -- Set where columns of the key have other names.
+    -- What the columns of the key are called.
+    key_name_1 text := 'id';
     key_names text[];
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
@@ -99,6 +100,7 @@ begin
                     array['id']
                 )
         end;
+        key_name_1 := coalesce(key_names[1], key_name_1);
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -119,7 +121,7 @@ begin
             (schema_name, table_name, action, row_key, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'I',
-             row_after ->> coalesce(key_names[1], 'id'),
+             row_after ->> key_name_1,
              row_after, context);
 
     elsif tg_op = 'UPDATE' then
@@ -142,12 +144,12 @@ begin
                 when 'public.orders'::regclass is not null
                     then jsonb_build_object('id', old.id)
             end;
-            key_before := row_before ->> coalesce(key_names[1], 'id');
+            key_before := row_before ->> key_name_1;
             row_after := case
                 when 'public.orders'::regclass is not null
                     then jsonb_build_object('id', new.id)
             end;
-            key_after := row_after ->> coalesce(key_names[1], 'id');
+            key_after := row_after ->> key_name_1;
             is_delta := key_before = key_after;
         end if;
         if is_delta then
@@ -289,8 +291,8 @@ begin
         end if;
         end if;
         if is_delta is not true then
-            key_before := row_before ->> coalesce(key_names[1], 'id');
-            key_after := row_after ->> coalesce(key_names[1], 'id');
+            key_before := row_before ->> key_name_1;
+            key_after := row_after ->> key_name_1;
         end if;
         insert into audit.logged_actions
             (action_tstamp, schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
@@ -317,7 +319,7 @@ begin
             (schema_name, table_name, action, row_key, old_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D',
-             row_before ->> coalesce(key_names[1], 'id'),
+             row_before ->> key_name_1,
              row_before, context);
 
     else
@@ -334,7 +336,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "delta"}, "numbers": {}, "hash": "cd5b3cd635695ba18c5be664fd7eda6092a934ad07cc1987e106485061f54b72"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "delta"}, "numbers": {}, "hash": "348e0e275d0dcb0253e5fd74f9562b65062967216956df67d5f77dc72bccf858"}';
 
 
 -- Its triggers on public.orders.

@@ -21,7 +21,8 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
-    -- Set where columns of the key have other names.
+    -- What the columns of the key are called.
+    key_name_1 text := 'id';
     key_names text[];
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
@@ -99,6 +100,7 @@ begin
                     array['id']
                 )
         end;
+        key_name_1 := coalesce(key_names[1], key_name_1);
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -146,7 +148,7 @@ begin
             (schema_name, table_name, action, row_key, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'I',
-             row_after ->> coalesce(key_names[1], 'id'),
+             row_after ->> key_name_1,
              row_after, context);
 
     elsif tg_op = 'UPDATE' then
@@ -168,12 +170,12 @@ begin
                 when 'public.people'::regclass is not null
                     then jsonb_build_object('id', old.id)
             end;
-            key_before := row_before ->> coalesce(key_names[1], 'id');
+            key_before := row_before ->> key_name_1;
             row_after := case
                 when 'public.people'::regclass is not null
                     then jsonb_build_object('id', new.id)
             end;
-            key_after := row_after ->> coalesce(key_names[1], 'id');
+            key_after := row_after ->> key_name_1;
             is_delta := key_before = key_after;
         end if;
         if is_delta then
@@ -353,8 +355,8 @@ begin
         row_before := audit.mask(row_before, 'card', 'redact');
         row_after := audit.mask(row_after, 'card', 'redact');
         if is_delta is not true then
-            key_before := row_before ->> coalesce(key_names[1], 'id');
-            key_after := row_after ->> coalesce(key_names[1], 'id');
+            key_before := row_before ->> key_name_1;
+            key_after := row_after ->> key_name_1;
         else
             -- Neither what is the same, nor what stands for it.
             select coalesce(jsonb_object_agg(key, row_before -> key), '{}'),
@@ -415,7 +417,7 @@ begin
             (schema_name, table_name, action, row_key, old_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'D',
-             row_before ->> coalesce(key_names[1], 'id'),
+             row_before ->> key_name_1,
              row_before, context);
 
     else
@@ -432,7 +434,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact"}, "store": "delta", "when": "name <> ''test''"}, "numbers": {"card": 4, "note": 5}, "hash": "4f5388b6d493690d7b375d37cdb356977ff52e2f969b94bdfd1967da0c4b59a5"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"exclude": ["note"], "mask": {"card": "redact"}, "store": "delta", "when": "name <> ''test''"}, "numbers": {"card": 4, "note": 5}, "hash": "a8294dbe93d18b5f804546f550764bcadbbb10779b7fc227eca4766db4df099d"}';
 
 
 -- Its triggers on public.people.

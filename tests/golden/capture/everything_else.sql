@@ -20,7 +20,8 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
-    -- Set where columns of the key have other names.
+    -- What the columns of the key are called.
+    key_name_1 text := 'id';
     key_names text[];
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
@@ -85,6 +86,7 @@ begin
                     array['id']
                 )
         end;
+        key_name_1 := coalesce(key_names[1], key_name_1);
     end if;
     if not jsonb_path_exists(
         coalesce(context -> 'actor', 'null'),
@@ -116,7 +118,7 @@ begin
             (schema_name, table_name, action, row_key, new_row, context, query)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'I',
-             row_after ->> coalesce(key_names[1], 'id'),
+             row_after ->> key_name_1,
              row_after, context, left(current_query(), 10000));
 
     elsif tg_op = 'UPDATE' then
@@ -149,8 +151,8 @@ begin
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context, query)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'U',
-             row_after ->> coalesce(key_names[1], 'id'),
-             nullif(row_before ->> coalesce(key_names[1], 'id'), row_after ->> coalesce(key_names[1], 'id')),
+             row_after ->> key_name_1,
+             nullif(row_before ->> key_name_1, row_after ->> key_name_1),
              row_before,
              row_after,
              context, left(current_query(), 10000));
@@ -174,7 +176,7 @@ begin
             (schema_name, table_name, action, row_key, old_row, context, query)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D',
-             row_before ->> coalesce(key_names[1], 'id'),
+             row_before ->> key_name_1,
              row_before, context, left(current_query(), 10000));
 
     elsif tg_when = 'BEFORE' then
@@ -210,7 +212,7 @@ begin
                 (schema_name, table_name, action, row_key, old_row, query)
             values
                 (coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D',
-                 row_gone ->> coalesce(key_names[1], 'id'),
+                 row_gone ->> key_name_1,
                  row_gone, left(current_query(), 10000));
         end loop;
 
@@ -228,7 +230,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "numbers": {}, "hash": "274405861b527bc00630535a5f8f0a94d14a59c8e42c3ecbccce07e368eab148"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"truncate": "rows", "require_context": "actor", "capture_query": true, "log_unchanged": true}, "numbers": {}, "hash": "7f6f3a11b8ac4fda9493537f3bb4ef13c3fa2f02593b3e4c838e912fe9a6223e"}';
 
 
 -- Its triggers on public.orders.

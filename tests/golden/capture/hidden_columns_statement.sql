@@ -32,7 +32,8 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
-    -- Set where columns of the key have other names.
+    -- What the columns of the key are called.
+    key_name_1 text := 'id';
     key_names text[];
     names text[];
     types oid[];
@@ -88,6 +89,7 @@ begin
                     array['id']
                 )
         end;
+        key_name_1 := coalesce(key_names[1], key_name_1);
     end if;
     -- "00_audit_row" is the alias of a whole row: a simpler name could be
     -- the name of a column, and would mean that.
@@ -230,7 +232,7 @@ $changes$,
              context, session_user_name, role_name, application_name, client_addr)
         select
 coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'I',
-            row_after ->> coalesce(key_names[1], 'id'),
+            row_after ->> key_name_1,
             audit.mask(row_after, 'card', 'redact'),
             context, session_user_name, role_name, application_name, client_addr
         from (
@@ -246,7 +248,7 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'I',
              context, session_user_name, role_name, application_name, client_addr)
         select
 coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'D',
-            row_before ->> coalesce(key_names[1], 'id'),
+            row_before ->> key_name_1,
             audit.mask(row_before, 'card', 'redact'),
             context, session_user_name, role_name, application_name, client_addr
         from (
@@ -272,9 +274,9 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    row_before ->> coalesce(key_names[1], 'id')
+                    row_before ->> key_name_1
                         as key_before,
-                    row_after ->> coalesce(key_names[1], 'id')
+                    row_after ->> key_name_1
                         as key_after,
                     audit.mask(row_before, 'card', 'redact')
                         as row_before,
@@ -319,9 +321,9 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    row_before ->> coalesce(key_names[1], 'id')
+                    row_before ->> key_name_1
                         as key_before,
-                    row_after ->> coalesce(key_names[1], 'id')
+                    row_after ->> key_name_1
                         as key_after,
                     audit.mask(row_before, 'card', 'redact')
                         as row_before,
@@ -362,7 +364,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "numbers": {"card": 4, "note": 5}, "hash": "4f35266142d63f9e0610c10e61304f54e8cbbc3668313a7ec733d4a7b02b72c0"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "statement", "exclude": ["note"], "mask": {"card": "redact"}}, "numbers": {"card": 4, "note": 5}, "hash": "ffb0b1b0249df8ce1cf9a9837b50a6398622a157bcf5376a0bdc15cec31c9e22"}';
 
 
 -- Its triggers on public.people.

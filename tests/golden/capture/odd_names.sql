@@ -19,7 +19,9 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
-    -- Set where columns of the key have other names.
+    -- What the columns of the key are called.
+    key_name_1 text := 'Key "1';
+    key_name_2 text := 'select';
     key_names text[];
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
@@ -85,6 +87,8 @@ begin
                     array['Key "1', 'select']
                 )
         end;
+        key_name_1 := coalesce(key_names[1], key_name_1);
+        key_name_2 := coalesce(key_names[2], key_name_2);
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -101,7 +105,7 @@ begin
                 audit.image_of(new, false)
             );
         end if;
-        key_after := jsonb_build_array(row_after -> coalesce(key_names[1], 'Key "1'), row_after -> coalesce(key_names[2], 'select'))::text;
+        key_after := jsonb_build_array(row_after -> key_name_1, row_after -> key_name_2)::text;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, new_row, context)
         values
@@ -143,8 +147,8 @@ begin
                 audit.image_of(new, false)
             );
         end if;
-        key_before := jsonb_build_array(row_before -> coalesce(key_names[1], 'Key "1'), row_before -> coalesce(key_names[2], 'select'))::text;
-        key_after := jsonb_build_array(row_after -> coalesce(key_names[1], 'Key "1'), row_after -> coalesce(key_names[2], 'select'))::text;
+        key_before := jsonb_build_array(row_before -> key_name_1, row_before -> key_name_2)::text;
+        key_after := jsonb_build_array(row_after -> key_name_1, row_after -> key_name_2)::text;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
@@ -178,7 +182,7 @@ begin
                 audit.image_of(old, false)
             );
         end if;
-        key_before := jsonb_build_array(row_before -> coalesce(key_names[1], 'Key "1'), row_before -> coalesce(key_names[2], 'select'))::text;
+        key_before := jsonb_build_array(row_before -> key_name_1, row_before -> key_name_2)::text;
         insert into audit.logged_actions
             (schema_name, table_name, action, row_key, old_row, context)
         values
@@ -204,7 +208,7 @@ revoke all on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() from 
 
 select audit.hand_over('audit.capture__o_brien_s_100_x_tab_le__810a4a8be4()'::regprocedure);
 
-comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"tool": "audit-toolkit", "version": "0.3.0", "table": ["Wei\\"rd.Schema", "O''Brien''s $$ 100% :x {{ tab }}\\nle"], "key": ["Key \\"1", "select"], "options": {}, "numbers": {}, "hash": "3cbb61e54b6c5eb43749d4b73f79ffdb39949cfc5fb9db86376d8ae795bfdc4a"}';
+comment on function audit.capture__o_brien_s_100_x_tab_le__810a4a8be4() is E'{"tool": "audit-toolkit", "version": "0.3.0", "table": ["Wei\\"rd.Schema", "O''Brien''s $$ 100% :x {{ tab }}\\nle"], "key": ["Key \\"1", "select"], "options": {}, "numbers": {}, "hash": "7e444f6cb2c429f14f1792215e1d092b5ef14d6e7458b86d448b98018888ef1a"}';
 
 
 -- Its triggers on "Wei""rd.Schema".U&"O'Brien's $$ 100% :x {{ tab }}\000Ale".

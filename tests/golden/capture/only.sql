@@ -19,7 +19,8 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
-    -- Set where columns of the key have other names.
+    -- What the columns of the key are called.
+    key_name_1 text := 'id';
     key_names text[];
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
@@ -87,6 +88,7 @@ begin
                     array['id']
                 )
         end;
+        key_name_1 := coalesce(key_names[1], key_name_1);
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -118,7 +120,7 @@ begin
             (schema_name, table_name, action, row_key, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'I',
-             row_after ->> coalesce(key_names[1], 'id'),
+             row_after ->> key_name_1,
              row_after, context);
 
     elsif tg_op = 'UPDATE' then
@@ -177,8 +179,8 @@ begin
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'U',
-             row_after ->> coalesce(key_names[1], 'id'),
-             nullif(row_before ->> coalesce(key_names[1], 'id'), row_after ->> coalesce(key_names[1], 'id')),
+             row_after ->> key_name_1,
+             nullif(row_before ->> key_name_1, row_after ->> key_name_1),
              row_before,
              row_after,
              context);
@@ -213,7 +215,7 @@ begin
             (schema_name, table_name, action, row_key, old_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'D',
-             row_before ->> coalesce(key_names[1], 'id'),
+             row_before ->> key_name_1,
              row_before, context);
 
     else
@@ -230,7 +232,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "numbers": {"name": 2}, "hash": "7135b74eaf7a62aafff08d817d289493814c86c9762809f8e849765ae5531a7d"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"only": ["name"]}, "numbers": {"name": 2}, "hash": "c028254a2df3d38e481a066daac044c0add210d0642bb181880172e634063956"}';
 
 
 -- Its triggers on public.people.

@@ -33,7 +33,8 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
-    -- Set where columns of the key have other names.
+    -- What the columns of the key are called.
+    key_name_1 text := 'id';
     key_names text[];
     names text[];
     types oid[];
@@ -89,6 +90,7 @@ begin
                     array['id']
                 )
         end;
+        key_name_1 := coalesce(key_names[1], key_name_1);
     end if;
     -- "00_audit_row" is the alias of a whole row: a simpler name could be
     -- the name of a column, and would mean that.
@@ -212,7 +214,7 @@ $changes$,
              context, session_user_name, role_name, application_name, client_addr)
         select
 coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'I',
-            row_after ->> coalesce(key_names[1], 'id'),
+            row_after ->> key_name_1,
             row_after,
             context, session_user_name, role_name, application_name, client_addr
         from (
@@ -228,7 +230,7 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'I',
              context, session_user_name, role_name, application_name, client_addr)
         select
 coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'D',
-            row_before ->> coalesce(key_names[1], 'id'),
+            row_before ->> key_name_1,
             row_before,
             context, session_user_name, role_name, application_name, client_addr
         from (
@@ -254,9 +256,9 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    row_before ->> coalesce(key_names[1], 'id')
+                    row_before ->> key_name_1
                         as key_before,
-                    row_after ->> coalesce(key_names[1], 'id')
+                    row_after ->> key_name_1
                         as key_after,
                     row_before
                         as row_before,
@@ -302,9 +304,9 @@ coalesce(event_schema, 'public'), coalesce(event_table, 'orders'), 'U',
                 context, session_user_name, role_name, application_name, client_addr
             from (
                 select
-                    row_before ->> coalesce(key_names[1], 'id')
+                    row_before ->> key_name_1
                         as key_before,
-                    row_after ->> coalesce(key_names[1], 'id')
+                    row_after ->> key_name_1
                         as key_after,
                     row_before
                         as row_before,
@@ -346,7 +348,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "numbers": {}, "hash": "5928740ea864cc83c0cda371faa8cefe2ecfe1d7536726ff89b1a653d0182337"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"capture": "statement"}, "numbers": {}, "hash": "a29458ba4907f0d9c5426e9c2d82062a3b4001cb513ab1763ba64c7f5d090c08"}';
 
 
 -- Its triggers on public.orders.

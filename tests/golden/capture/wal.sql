@@ -20,7 +20,8 @@ declare
     noted_by xid8;
     event_schema text;
     event_table text;
-    -- Set where columns of the key have other names.
+    -- What the columns of the key are called.
+    key_name_1 text := 'id';
     key_names text[];
     context constant jsonb := case
         when octet_length(current_setting('audit.context', true)) > 65536
@@ -96,6 +97,7 @@ begin
                     array['id']
                 )
         end;
+        key_name_1 := coalesce(key_names[1], key_name_1);
     end if;
     if tg_op = 'INSERT' then
         if is_as_installed then
@@ -143,7 +145,7 @@ begin
             (schema_name, table_name, action, row_key, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'I',
-             row_after ->> coalesce(key_names[1], 'id'),
+             row_after ->> key_name_1,
              row_after, context);
 
     elsif tg_op = 'UPDATE' then
@@ -232,8 +234,8 @@ begin
             (schema_name, table_name, action, row_key, old_row_key, old_row, new_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'U',
-             row_after ->> coalesce(key_names[1], 'id'),
-             nullif(row_before ->> coalesce(key_names[1], 'id'), row_after ->> coalesce(key_names[1], 'id')),
+             row_after ->> key_name_1,
+             nullif(row_before ->> key_name_1, row_after ->> key_name_1),
              row_before,
              (
                 select coalesce(jsonb_object_agg(key, value), '{}')
@@ -288,7 +290,7 @@ begin
             (schema_name, table_name, action, row_key, old_row, context)
         values
             (coalesce(event_schema, 'public'), coalesce(event_table, 'people'), 'D',
-             row_before ->> coalesce(key_names[1], 'id'),
+             row_before ->> key_name_1,
              row_before, context);
 
     else
@@ -305,7 +307,7 @@ revoke all on function audit.capture_public__people() from public;
 
 select audit.hand_over('audit.capture_public__people()'::regprocedure);
 
-comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "wal", "mask": {"card": "redact"}, "store": "changes", "when": "name <> ''nobody''"}, "numbers": {"card": 4}, "hash": "52009cf14dc1b9b299f8a495d7bf885c2cf2be1f29029f32e6169537b4db095e"}';
+comment on function audit.capture_public__people() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "people"], "key": ["id"], "options": {"capture": "wal", "mask": {"card": "redact"}, "store": "changes", "when": "name <> ''nobody''"}, "numbers": {"card": 4}, "hash": "369c83f1c4ea21e2d7bfecf6d65f14484f909e78f164114fff798c377578e2fb"}';
 
 
 -- What the worker needs to read changes of public.people from the WAL.
