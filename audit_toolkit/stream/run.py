@@ -137,6 +137,12 @@ class Terms:
     """Seconds after which a sink that takes nothing ends the run, and with `once` also a transaction that stays open;
     None: never."""
 
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for a batch that would take nothing, and for fewer than one try."""
+        for what, number in (("batch", self.batch), ("tries", self.tries)):
+            if number < 1:
+                raise UsageError(f"{what}={number} is not a number of at least 1")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:

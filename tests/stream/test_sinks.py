@@ -9,6 +9,7 @@ import hmac
 import json
 import os
 import resource
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -35,6 +36,7 @@ from tests.stream.servers import (
     redis_server,
     tls_server,
 )
+from tests.stream.test_limits import message
 
 
 def story(trail: Trail) -> None:
@@ -107,6 +109,25 @@ class TestFile:
             sink.send(memory.taken[6:8])
         assert away.read_bytes().count(b"\n") == 3
         assert file.read_bytes() == b"".join(m.body + b"\n" for m in memory.taken[6:8])
+
+    @pytest.mark.parametrize("becomes_a_file", [False, True])
+    def test_a_directory_that_has_gone_for_now(self, tmp_path: Path, becomes_a_file: bool) -> None:
+        place = tmp_path / "mounted"
+        place.mkdir()
+        with closing(open_sink(parse_address(f"file:{place}/events.jsonl"))) as sink:
+            assert sink.send([message(1)]).done == 1
+            shutil.rmtree(place)
+            if becomes_a_file:
+                place.touch()
+            for _ in range(2):
+                outcome = sink.send([message(2)])
+                assert (outcome.done, outcome.refused) == (0, None)
+                assert "cannot be written" in str(outcome.error)
+            if becomes_a_file:
+                place.unlink()
+            place.mkdir()
+            assert sink.send([message(2)]).done == 1
+        assert (place / "events.jsonl").read_text() == "{}\n"
 
     def test_a_disk_that_is_full(self, orders: Trail, tmp_path: Path) -> None:
         story(orders)
@@ -582,6 +603,8 @@ class TestNoReceiver:
         ("kafka://127.0.0.1:9092", "no broker and topic"),
         ("kafka://127.0.0.1:9092/t?no.such.setting=1", "does not take these settings"),
         ("file:out.jsonl?rotate=much", "not a number of bytes"),
+        (f"file:/tmp/{'n' * 300}", "cannot be written: File name too long"),
+        ("file:a%00b", "names no file"),
         ("https://a..b/", "address of the webhook is not valid"),
         ("https://xn--/", "address of the webhook is not valid"),
         (f"https://{'a' * 64}.example/", "address of the webhook is not valid"),
