@@ -17,6 +17,10 @@ from audit_toolkit.templates import render
 Recordable: TypeAlias = "Applicable | AsyncApplicable"
 
 _ASYNCIO = "sqlalchemy.ext.asyncio"
+_NEVER = re.compile("[\0\ud800-\udfff]")
+"""What no text of PostgreSQL can have."""
+_ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""In JSON, where a backslash that is text is two."""
 
 
 def record(
@@ -40,7 +44,8 @@ def record(
     Django; a row knows its own. To be awaited where that is an async one. What JSON has no type for
     (dates, UUIDs, decimals) becomes text. One round trip; a session is flushed first.
 
-    Raises `ContextError` where nothing says through what to write, or what about.
+    Raises `ContextError` where nothing says through what to write, or what about, and for what PostgreSQL cannot
+    store: the transaction goes on then. What the database refuses is the error of the driver.
     """
     if row is not None:
         if table is not None or key is not None:
@@ -146,12 +151,33 @@ def _call(about: _About, schema: str) -> tuple[str, dict[str, Any]]:
     name, payload, table, key = about()
     document = current_document()
     sql = render("queries/record_event", schema=schema.replace("%", "%%"), said=bool(document))
-    values = {"name": name, "payload": _json(payload), "table": table, "key": key}
+    for what, text in (("name", name), ("table", table), ("key", key)):
+        if isinstance(text, str) and not _is_storable(text):
+            raise ContextError(
+                f"the {what} of the event, {text!a}, is not text that PostgreSQL can store"
+            )
+    values = {"name": name, "payload": _json(name, payload), "table": table, "key": key}
     return sql, values | ({"context": document} if document else {})
 
 
-def _json(payload: Any) -> str:
-    return json.dumps(payload, ensure_ascii=False, allow_nan=False, default=str)
+def _json(name: str, payload: Any) -> str:
+    try:
+        text = json.dumps(payload, ensure_ascii=False, allow_nan=False, default=str)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ContextError(
+            f"the payload of the event {name!a} cannot be stored as JSON: {error}",
+            hint="pass dicts with names, lists, text, finite numbers, true, false and None, not nested too deeply",
+        ) from error
+    if _ESCAPED_NUL.search(text) or not _is_storable(text):
+        raise ContextError(
+            f"the payload of the event {name!a} has text that PostgreSQL cannot store",
+            hint="remove NUL characters and lone surrogates from it",
+        )
+    return text
+
+
+def _is_storable(text: str) -> bool:
+    return not _NEVER.search(text)
 
 
 def _key_text(key: Any) -> str | None:

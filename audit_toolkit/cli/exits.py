@@ -39,6 +39,8 @@ _SAID_OF_OPTION = {
     "requires an argument": "needs a value",
     "does not take a value": "takes no value",
 }
+_NOT_DECODED = re.compile("[\udc80-\udcff]")
+"""What Python makes of bytes of the command line that are no UTF-8."""
 _OF_OPTION = re.compile(rf"Option '([^']+)' ({'|'.join(_SAID_OF_OPTION)})")
 
 
@@ -77,15 +79,25 @@ def ending(
         _say(f"could not write the output: {os.strerror(error.errno)}", None)
         raise typer.Exit(1) from error
     except Exception as error:
-        if not _is_of_server(error):
+        said = _explained(error, typed)
+        if said is None:
             raise
+        message, hint, code = said
+        _say(message, hint)
+        raise typer.Exit(code) from error
+
+
+def _explained(error: Exception, typed: Sequence[str]) -> tuple[str, str | None, int] | None:
+    """What to say of an error that is not ours, a hint and the exit code; None for one of the program."""
+    if _is_of_server(error):
         hint = "to see whether something of the trail is missing: audit check"
         is_missing = str(getattr(error, "sqlstate", "")) in _MISSING
-        _say(
-            f"the database refused: {str(error).partition(chr(10))[0]}",
-            hint if is_missing else None,
-        )
-        raise typer.Exit(1) from error
+        message = f"the database refused: {str(error).partition(chr(10))[0]}"
+        return message, hint if is_missing else None, 1
+    wrong = [word for word in typed if _NOT_DECODED.search(word)]
+    if wrong and isinstance(error, UnicodeEncodeError):
+        return f"{wrong[0]!a} is not valid UTF-8", "give names and values in UTF-8", USAGE
+    return None
 
 
 def open_closed_streams() -> None:

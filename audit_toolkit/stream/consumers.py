@@ -98,6 +98,11 @@ class DeadLetter:
     is_due: bool
     """Whether it is to be delivered again."""
 
+    @property
+    def row(self) -> tuple[str, str, str | None]:
+        """The row that it is about: schema, table and key."""
+        return self.schema_name, self.table_name, self.row_key
+
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """The dead letter of a row of our query."""
@@ -326,15 +331,10 @@ def forget_letters(
 
 
 def forget_delivered(connection: Connection, lease: Lease, event_ids: Sequence[int]) -> None:
-    """Forget dead letters that were due and were not refused again."""
-    sql = _sql("forget", lease.schema, chosen=True, due=True)
-    fetch_none(connection, sql, {"name": lease.name, "event_ids": list(event_ids)})
-
-
-def rows_set_aside(connection: Connection, lease: Lease) -> set[tuple[str, str, str | None]]:
-    """The rows that dead letters of the consumer are about."""
-    rows = fetch(connection, _sql("set_aside_rows", lease.schema), {"name": lease.name})
-    return {(row["schema_name"], row["table_name"], row["row_key"]) for row in rows}
+    """Forget dead letters that were delivered after all; nothing without the lease."""
+    sql = _sql("forget", lease.schema, chosen=True, leased=True)
+    if event_ids:
+        fetch_none(connection, sql, {"event_ids": list(event_ids), **_of(lease)})
 
 
 def position_of(connection: Connection, consumer: Consumer, scope: Any) -> Position:
@@ -385,7 +385,7 @@ def _letters(
     connection: Connection, what: str, name: str, event_ids: Sequence[int] | None, schema: str
 ) -> int:
     find_consumer(connection, name, schema=schema)
-    sql = _sql(what, schema, chosen=event_ids is not None, due=False)
+    sql = _sql(what, schema, chosen=event_ids is not None, leased=False)
     return fetch_none(connection, sql, {"name": name, "event_ids": list(event_ids or ())})
 
 

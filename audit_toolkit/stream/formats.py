@@ -72,8 +72,8 @@ def find_format(name: FormatName, origin: Origin) -> Format:
 
 @cache
 def schema_of(name: FormatName) -> dict[str, Any]:
-    """The JSON Schema of a format's bodies."""
-    plain = FormatName.CLOUDEVENTS if name is FormatName.CLOUDEVENTS_BINARY else name
+    """The JSON Schema of a format's bodies; that of a binary CloudEvent has the event alone."""
+    plain = FormatName.EVENT if name is FormatName.CLOUDEVENTS_BINARY else name
     text = files("audit_toolkit.stream").joinpath(f"schemas/{plain}.json").read_text("utf-8")
     return cast("dict[str, Any]", json.loads(text))
 

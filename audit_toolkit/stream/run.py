@@ -12,7 +12,7 @@ import shlex
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
@@ -23,7 +23,7 @@ from audit_toolkit.errors import AuditError, BusyError, ConnectError, UsageError
 from audit_toolkit.plurals import counted
 from audit_toolkit.stream import consumers
 from audit_toolkit.stream.archived import Past, fits, with_past
-from audit_toolkit.stream.consumers import Consumer, Lease
+from audit_toolkit.stream.consumers import Consumer, DeadLetter, Lease
 from audit_toolkit.stream.formats import Origin
 from audit_toolkit.stream.messages import Format, Message, Outcome
 from audit_toolkit.stream.read_ahead import Ahead
@@ -42,6 +42,7 @@ from audit_toolkit.trail import (
     Selection,
     select_events,
 )
+from audit_toolkit.trail.event import require_numbers
 from audit_toolkit.trail.history.cursor import find_position
 from audit_toolkit.trail.history.follow import follow_subject, settle
 from audit_toolkit.trail.rows.lookup import Tables, find_tables
@@ -75,7 +76,7 @@ class AfterRefusal(StrEnum):
 
     GO_ON = "go-on"
     HOLD = "hold"
-    """They wait, as dead letters, until that one is delivered or given up."""
+    """They wait, as dead letters, until that one is delivered or given up; then they go by themselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +136,12 @@ class Terms:
     patience: float | None = None
     """Seconds after which a sink that takes nothing ends the run, and with `once` also a transaction that stays open;
     None: never."""
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for a batch that would take nothing, and for fewer than one try."""
+        for what, number in (("batch", self.batch), ("tries", self.tries)):
+            if number < 1:
+                raise UsageError(f"{what}={number} is not a number of at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,11 +220,17 @@ def replay(
 
     For read models: keep the number with what the function builds, in one transaction, and hand it on as
     `after` the next time. Without `after`, from the first event on.
+
+    Raises `UsageError` for tables that the trail does not know, for a number that it has not reached, and for a
+    connection in a transaction: follow the trail with one, and change the read model with another.
     """
+    require_numbers(after)
     names = [table] if isinstance(table, str) else list(table)
     scope = find_tables(connection, names, schema=schema)
     reached = after
-    with closing(follow_subject(connection, scope, Filter(), after or None)) as batches:
+    # A place in the trail: it may be the number of an event of another table.
+    position = replace(find_position(connection, scope), event_id=after)
+    with closing(follow_subject(connection, scope, Filter(), position)) as batches:
         for batch in batches:
             for event in batch.events:
                 into(event)
@@ -281,6 +294,10 @@ class _Delivery:
         """Up to where the trail was found to have something new."""
         self._held: set[tuple[str, str, str | None]] = set()
         """Rows with dead letters, for which later events wait."""
+        self._letters: list[DeadLetter] = []
+        """The dead letters as they were looked at last."""
+        self._aside: set[int] = set()
+        """Events that were put aside since dead letters were last sent."""
         self._noted_at = 0.0
         self._looked_at = 0.0
 
@@ -298,7 +315,6 @@ class _Delivery:
         consumer = consumers.find_consumer(self._connection, self._lease.name, schema=schema)
         position = consumers.position_of(self._connection, consumer, scope)
         self._place = self._seen = position.event_id
-        self._hold_rows()
         self._connection.execute(_KEEPALIVE)
         batches = follow_subject(
             self._connection, scope, self._terms.wanted.filter, position, wait=self._pump.wait
@@ -418,34 +434,56 @@ class _Delivery:
         """Put the first message aside, and where its row is to be held the later ones of it; the rest."""
         first, rest = messages[0], list(messages[1:])
         letters = [(first.event, tries, reason)]
-        if self._terms.after_refusal is AfterRefusal.HOLD:
+        if self._holds:
             self._held |= _rows(first.event)
             free, held = self._without_held([message.event for message in rest])
             letters += held
             rest = [message for message in rest if message.event in free]
         consumers.put_aside(self._connection, self._lease, letters)
+        self._aside |= {event.event_id for event, _, _ in letters}
         return rest, len(letters)
 
     def _due_letters(self) -> Iterator[Progress]:
-        """Deliver dead letters that somebody wants delivered again, in the order of their ids."""
+        """Deliver dead letters that somebody wants delivered again, in the order of their ids.
+
+        Where rows are held also those that wait for nothing any more; and none before an earlier one of its row.
+        """
         if time.monotonic() - self._looked_at < NOTE_EVERY and not self._terms.once:
             return
         self._looked_at = time.monotonic()
-        schema, name = self._lease.schema, self._lease.name
-        due = consumers.read_letters(self._connection, name, due=True, schema=schema)
-        for letters in _parts(due, self._terms.batch):
-            ids = tuple(letter.event_id for letter in letters)
-            found = select_events(self._connection, Selection(event_ids=ids), schema=schema)
-            yield from self._send(found)
-            # What has left the trail stays a dead letter.
-            there = [event.event_id for event in found]
+        letters = consumers.read_letters(
+            self._connection, self._lease.name, due=not self._holds, schema=self._lease.schema
+        )
+        if letters == self._letters:
+            return  # none of them may go
+        self._letters = letters
+        self._held = set()
+        for some in _parts(letters, self._terms.batch):
+            events = self._may_go(some)
+            self._aside = set()
+            yield from self._send(events)
+            there = [event.event_id for event in events if event.event_id not in self._aside]
             consumers.forget_delivered(self._connection, self._lease, there)
-        if due or self._held:
-            self._hold_rows()
 
-    def _hold_rows(self) -> None:
-        if self._terms.after_refusal is AfterRefusal.HOLD:
-            self._held = consumers.rows_set_aside(self._connection, self._lease)
+    def _may_go(self, letters: Sequence[DeadLetter]) -> list[Event]:
+        """The events of dead letters that may be delivered now; the rows of the others are held."""
+        ids = tuple(letter.event_id for letter in letters)
+        found = select_events(self._connection, Selection(event_ids=ids), schema=self._lease.schema)
+        events = {event.event_id: event for event in found}
+        going: list[Event] = []
+        for letter in letters:
+            event = events.get(letter.event_id)
+            rows = {letter.row} if event is None else _rows(event)
+            # What has left the trail stays a dead letter.
+            if event is not None and (letter.is_due or not letter.tries) and not rows & self._held:
+                going.append(event)
+            elif self._holds:
+                self._held |= rows
+        return going
+
+    @property
+    def _holds(self) -> bool:
+        return self._terms.after_refusal is AfterRefusal.HOLD
 
 
 class _Holding:

@@ -166,3 +166,18 @@ def test_what_only_the_server_refuses(trail: Trail, audit: Audit) -> None:
     done = audit("row-at", "t", "1", "--at", "now", "--dsn", trail.database.dsn)
     assert done.exit_code == 1
     assert done.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["history", "\udcff"],
+        ["stream", "reset", "\udcff", "--to", "now"],
+        ["stream", "run", "\udcff", "--to", "file:events.jsonl", "--once"],
+        ["stream", "run", "lake", "--to", "file:events.jsonl", "--once", "--table", "\udcff"],
+    ],
+)
+def test_bytes_that_are_no_text(audit: Audit, arguments: list[str]) -> None:
+    """The shell passes what it has: Python reads each byte that is no UTF-8 as half a surrogate."""
+    result = audit(*arguments, code=2)
+    assert "\\udcff' is not valid UTF-8" in result.stderr

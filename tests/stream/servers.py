@@ -66,6 +66,10 @@ def _end(handler: BaseHTTPRequestHandler, how: str) -> None:
     """Answer by half, without end, or not at all."""
     if how == "half":
         handler.wfile.write(b"HTTP/1.1 200")
+    elif how == "half a body":
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nthanks")
+    elif how == "not HTTP":
+        handler.wfile.write(b"SSH-2.0-OpenSSH\r\n")
     elif how == "endless":
         handler.send_response(200)
         handler.send_header("Content-Length", str(1 << 40))

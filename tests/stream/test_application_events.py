@@ -367,3 +367,22 @@ class TestFromPython:
                 audit_toolkit.record("e", **arguments)
         with pytest.raises(UsageError):
             verbs.history(orders.connection, "orders", "x")
+
+    def test_what_postgresql_cannot_store_leaves_the_transaction_as_it_is(
+        self, orders: Trail
+    ) -> None:
+        circle: list[Any] = []
+        circle.append(circle)
+        deep: list[Any] = []
+        for _ in range(5000):
+            deep = [deep]
+        payloads = (float("nan"), {"a": "\0"}, {"\0": 1}, "\ud800", {(1, 2): 1}, circle, deep)
+        with orders.database.connect() as connection, connection.transaction():
+            audit_toolkit.record("e", {"a": "\\u0000"}, on=connection)
+            for payload in payloads:
+                with pytest.raises(ContextError, match="payload of the event 'e'"):
+                    audit_toolkit.record("e", payload, on=connection)
+            for name, key in (("e\0", None), ("\ud800", None), ("e", "x\0")):
+                with pytest.raises(ContextError, match="not text that PostgreSQL can store"):
+                    audit_toolkit.record(name, table="orders", key=key, on=connection)
+        assert [e["new_row"]["payload"] for e in orders.events()] == [{"a": "\\u0000"}]

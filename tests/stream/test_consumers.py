@@ -334,6 +334,61 @@ class TestFailure:
         deliver(orders, sink, terms=terms)
         assert sink.ids == [2, 4, 1, 3, 5, 6, 7]
 
+    @pytest.mark.parametrize("is_given_up", [False, True])
+    def test_they_go_when_the_first_is_delivered_or_given_up(
+        self, orders: Trail, is_given_up: bool
+    ) -> None:
+        insert(orders, 1, 2)
+        orders.execute("update orders set id = 7 where id = 1")
+        orders.execute("update orders set v = 1 where id = 7")
+        refused: set[int] = {1}
+        sink = Memory(lambda m: "refused no" if m.event.event_id in refused else None)
+        terms = Terms(tries=1, batch=1, after_refusal=AfterRefusal.HOLD)
+        deliver(orders, sink, terms=terms)
+        stream.retry_letters(orders.connection, "c", [4])
+        deliver(orders, sink, terms=terms)
+        assert sink.ids == [2]  # none overtakes, not even one that somebody asks for
+        stream.retry_letters(orders.connection, "c", None)
+        deliver(orders, sink, terms=terms)
+        assert sink.ids == [2]
+        refused.clear()
+        act = stream.forget_letters if is_given_up else stream.retry_letters
+        act(orders.connection, "c", [1])
+        deliver(orders, sink, terms=terms)
+        assert sink.ids == ([2, 3, 4] if is_given_up else [2, 1, 3, 4])
+        assert stream.read_letters(orders.connection, "c") == []
+
+    def test_the_reason_stays_where_it_comes_again(self, orders: Trail) -> None:
+        """As after a crash between the dead letter and the new place."""
+        insert(orders, 1)
+        terms = Terms(tries=1, after_refusal=AfterRefusal.HOLD)
+        for _ in range(2):
+            deliver(orders, Memory(lambda _: "refused no"), terms=terms)
+            orders.execute("update audit.consumers set event_id = 0")
+        [letter] = stream.read_letters(orders.connection, "c")
+        assert (letter.tries, letter.reason) == (1, "no")
+
+    @pytest.mark.parametrize("after_refusal", AfterRefusal)
+    def test_one_asked_for_while_others_go_is_not_lost(
+        self, orders: Trail, after_refusal: AfterRefusal
+    ) -> None:
+        insert(orders, 1, 2)
+        terms = Terms(tries=1, after_refusal=after_refusal)
+        deliver(orders, Memory(lambda _: "refused no"), terms=terms)
+        stream.retry_letters(orders.connection, "c", None)
+
+        def judge(message: stream.Message) -> str | None:
+            if message.event.event_id == 1:
+                return "refused no"
+            stream.retry_letters(orders.connection, "c", None)
+            return None
+
+        sink = Memory(judge)
+        deliver(orders, sink, terms=terms)
+        assert sink.ids == [2]
+        [letter] = stream.read_letters(orders.connection, "c")
+        assert (letter.event_id, letter.tries) == (1, 3)
+
     def test_a_batch_is_no_larger_than_asked_for(self, orders: Trail) -> None:
         insert(orders, *range(7))
         sink = Memory()
@@ -446,6 +501,24 @@ class TestCommands:
         ran = audit("stream", "run", "c", "--to", to, "--once")
         assert ran.exit_code == 2
         assert message in ran.stderr
+
+
+def test_replay_goes_on_behind_an_event_of_another_table(orders: Trail) -> None:
+    insert(orders, 1)
+    orders.execute("create table other (id int primary key)")
+    orders.audit("other")
+    orders.execute("insert into other values (1)")
+    seen: list[int] = []
+    with orders.database.connect() as connection:
+        done = stream.replay(connection, "orders", into=lambda event: seen.append(event.event_id))
+        insert(orders, 2)
+        again = stream.replay(
+            connection, "orders", into=lambda event: seen.append(event.event_id), after=done
+        )
+        for place in (-1, 1 << 70, again + 1):
+            with pytest.raises(UsageError):
+                stream.replay(connection, "orders", into=lambda _: None, after=place)
+    assert (done, again, seen) == (2, 3, [1, 3])
 
 
 def test_replay(orders: Trail) -> None:

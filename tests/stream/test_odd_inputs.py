@@ -134,3 +134,9 @@ def test_a_function_that_says_what_cannot_be(orders: Trail, said: object) -> Non
 def test_patience_that_is_none(audit: Audit, seconds: str) -> None:
     ran = audit("stream", "run", "c", "--to", "file:o", "--once", f"--give-up-after={seconds}")
     assert ran.exit_code == 2
+
+
+@pytest.mark.parametrize("terms", [{"batch": 0}, {"batch": -1}, {"tries": 0}])
+def test_numbers_that_would_deliver_nothing(terms: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="at least 1"):
+        Terms(**terms)  # type: ignore[arg-type]

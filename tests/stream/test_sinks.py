@@ -9,8 +9,11 @@ import hmac
 import json
 import os
 import resource
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from audit_toolkit import stream
 from audit_toolkit.errors import ConnectError, UsageError
 from audit_toolkit.stream import FormatName, Terms, open_sink, parse_address
 from audit_toolkit.stream.run import find_origin
+from audit_toolkit.stream.sinks import webhook
 from audit_toolkit.stream.sinks.base import GROUP
 from tests.plugins.command import Audit
 from tests.plugins.trail import Trail
@@ -32,6 +36,7 @@ from tests.stream.servers import (
     redis_server,
     tls_server,
 )
+from tests.stream.test_limits import message
 
 
 def story(trail: Trail) -> None:
@@ -104,6 +109,25 @@ class TestFile:
             sink.send(memory.taken[6:8])
         assert away.read_bytes().count(b"\n") == 3
         assert file.read_bytes() == b"".join(m.body + b"\n" for m in memory.taken[6:8])
+
+    @pytest.mark.parametrize("becomes_a_file", [False, True])
+    def test_a_directory_that_has_gone_for_now(self, tmp_path: Path, becomes_a_file: bool) -> None:
+        place = tmp_path / "mounted"
+        place.mkdir()
+        with closing(open_sink(parse_address(f"file:{place}/events.jsonl"))) as sink:
+            assert sink.send([message(1)]).done == 1
+            shutil.rmtree(place)
+            if becomes_a_file:
+                place.touch()
+            for _ in range(2):
+                outcome = sink.send([message(2)])
+                assert (outcome.done, outcome.refused) == (0, None)
+                assert "cannot be written" in str(outcome.error)
+            if becomes_a_file:
+                place.unlink()
+            place.mkdir()
+            assert sink.send([message(2)]).done == 1
+        assert (place / "events.jsonl").read_text() == "{}\n"
 
     def test_a_disk_that_is_full(self, orders: Trail, tmp_path: Path) -> None:
         story(orders)
@@ -196,7 +220,7 @@ class TestWebhook:
         assert len(signatures) == 2
 
     @pytest.mark.parametrize(
-        "answer", [500, 503, 404, 410, 429, 408, 301, 302, 307, "drop", "half"]
+        "answer", [500, 503, 404, 410, 429, 408, 301, 302, 307, "drop", "half", "not HTTP"]
     )
     def test_what_may_pass_is_tried_again(
         self, orders: Trail, receiver: Receiver, answer: int | str
@@ -254,9 +278,20 @@ class TestWebhook:
             assert sum(step.delivered for step in steps) == 1
         assert slept == [seconds]
 
-    def test_an_answer_without_end(self, orders: Trail, receiver: Receiver) -> None:
-        """Its status has said all; its body is not waited for, and not kept."""
-        receiver.answer = lambda _: "endless"
+    @pytest.mark.parametrize("zone", ["", "-0000", "GMT"])
+    def test_a_date_is_in_utc(self, monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+        """Not in the time zone of this machine, where it names none."""
+        with monkeypatch.context() as there:
+            there.setenv("TZ", "America/New_York")
+            time.tzset()
+            moment = datetime.now(UTC) + timedelta(hours=1)
+            assert 0 < webhook.wait(f"{moment:%a, %d %b %Y %H:%M:%S} {zone}".strip()) <= 3600
+        time.tzset()
+
+    @pytest.mark.parametrize("answer", ["endless", "half a body"])
+    def test_an_odd_body(self, orders: Trail, receiver: Receiver, answer: str) -> None:
+        """The status has said all; its body is not waited for, and not kept."""
+        receiver.answer = lambda _: answer
         orders.execute("insert into orders values (1, 0), (2, 0)")
         send(orders, receiver.url)
         assert keys([r.body for r in receiver.requests]) == orders.story()
@@ -269,10 +304,26 @@ class TestWebhook:
     def test_a_secret_that_is_none(
         self, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for secret in ("whsec_short", "not base64!", "whsec_" + "A" * 400):
+        for secret in ("whsec_short", "not base64!", "whsec_" + "A" * 400, "whsec_é"):
             monkeypatch.setenv("AUDIT_STREAM_SECRET", secret)
             with pytest.raises(UsageError, match="not a Standard Webhooks secret"):
                 open_sink(parse_address(receiver.url))
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("SSL_CERT_FILE", "/nowhere.pem"),
+            ("SSL_CERT_FILE", __file__),
+            ("HTTPS_PROXY", "ftp://127.0.0.1"),
+            ("SSLKEYLOGFILE", "/nowhere/keys"),
+        ],
+    )
+    def test_settings_that_are_none(
+        self, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    ) -> None:
+        monkeypatch.setenv(name, value)
+        with pytest.raises(UsageError, match="settings of the environment"):
+            open_sink(parse_address("https://127.0.0.1:1/"))
 
 
 class TestNats:
@@ -552,6 +603,12 @@ class TestNoReceiver:
         ("kafka://127.0.0.1:9092", "no broker and topic"),
         ("kafka://127.0.0.1:9092/t?no.such.setting=1", "does not take these settings"),
         ("file:out.jsonl?rotate=much", "not a number of bytes"),
+        (f"file:/tmp/{'n' * 300}", "cannot be written: File name too long"),
+        ("file:a%00b", "names no file"),
+        ("https://a..b/", "address of the webhook is not valid"),
+        ("https://xn--/", "address of the webhook is not valid"),
+        (f"https://{'a' * 64}.example/", "address of the webhook is not valid"),
+        ("https://127.0.0.1/\0", "address of the webhook is not valid"),
     ],
 )
 def test_addresses_that_lack_something(address: str, message: str) -> None:

@@ -29,10 +29,18 @@ class FileSink:
         self._path = path
         self._rotate = rotate
         self._opened: BinaryIO | None = None
+        self._was_open = False
 
     def send(self, messages: Sequence[Message]) -> Outcome:
         """Append the messages, and have them on the disk."""
-        file = self._opened = self._there() or self._open()
+        try:
+            file = self._opened = self._there() or self._open()
+        except UsageError as error:
+            if not self._was_open:
+                raise
+            # The address was right: the directory has gone, or can only be read for now.
+            return Outcome(done=0, error=error.message, hint=error.hint)
+        self._was_open = True
         place = file.tell()
         try:
             file.write(b"".join(message.body + b"\n" for message in messages))
@@ -44,7 +52,9 @@ class FileSink:
             # Half a line would spoil the next one.
             with suppress(OSError):  # it tries to write the rest
                 file.close()
-            self._opened = self._open(place)
+            self._opened = None
+            with suppress(UsageError):  # the next attempt says so
+                self._opened = self._open(place)
             hint = "free or add disk space" if error.errno in _FULL else None
             return Outcome(done=0, error=f"{self._path}: {error.strerror}", hint=hint)
         return Outcome(done=len(messages))
@@ -53,12 +63,13 @@ class FileSink:
         """The open file, as long as it is the one of that name: others may rotate, remove or empty it."""
         if self._opened is None:
             return None
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             opened, named = os.fstat(self._opened.fileno()), self._path.stat()
             if os.path.samestat(opened, named):
                 self._opened.seek(0, os.SEEK_END)
                 return self._opened
         self._opened.close()
+        self._opened = None
         return None
 
     def close(self) -> None:
@@ -89,6 +100,7 @@ class FileSink:
     def _turn(self, file: BinaryIO) -> None:
         moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
         file.close()
+        self._opened = None
         self._path.rename(self._path.with_name(f"{self._path.stem}.{moment}{self._path.suffix}"))
         self._opened = self._open()
 
@@ -112,13 +124,17 @@ def _unwritable(path: Path, reason: str | None) -> UsageError:
 def open_sink(address: Address) -> FileSink:
     """The sink of `file:PATH`; `rotate=BYTES` begins a new file from that size on."""
     path = unquote(address.path)
-    if not path or address.place not in ("", "localhost"):
+    if not path or "\0" in path or address.place not in ("", "localhost"):
         raise UsageError("the address names no file", hint="write file:/path/to/events.jsonl")
     address.require_known("rotate")
     rotate = address.number("rotate", 0, "bytes", 100_000_000)
-    if not Path(path).parent.is_dir():
-        raise _unwritable(Path(path), "there is no such directory")
-    if Path(path).exists() and not Path(path).is_file():
+    try:
+        is_there = Path(path).exists()
+        if not Path(path).parent.is_dir():
+            raise _unwritable(Path(path), "there is no such directory")
+    except OSError as error:  # as for a name that is too long
+        raise _unwritable(Path(path), error.strerror) from error
+    if is_there and not Path(path).is_file():
         # It is read to its end and cut after a crash, and counts when it is on the disk.
         raise _unwritable(Path(path), "it is not a regular file")
     return FileSink(Path(path), rotate or 0)

@@ -6,15 +6,15 @@ https://example.org/hook, with the secret in AUDIT_STREAM_SECRET (whsec_…). On
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import ipaddress
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
@@ -64,21 +64,24 @@ class WebhookSink:
                 done=place,
                 error=f"{self._where} answered {reason}",
                 hint=_hint(answer),
-                wait=_wait(answer.headers.get("retry-after", "")),
+                wait=wait(answer.headers.get("retry-after", "")),
             )
         return Outcome(done=len(messages))
 
     def _post(self, message: Message) -> httpx.Response:
         """The answer; of its body no more than is needed to use the connection again."""
+        import httpx
+
         headers = self._headers(message)
         with self._client.stream(
             "POST", self._url, content=message.body, headers=headers
         ) as answer:
             ends, size = time.monotonic() + TIMEOUT, 0
-            for part in answer.iter_raw():
-                size += len(part)
-                if size > _MOST_BYTES or time.monotonic() > ends:
-                    break  # the status has said it, and the connection is closed
+            with suppress(httpx.HTTPError):  # the status has said it, whatever becomes of the body
+                for part in answer.iter_raw():
+                    size += len(part)
+                    if size > _MOST_BYTES or time.monotonic() > ends:
+                        break  # the connection is closed
         return answer
 
     def close(self) -> None:
@@ -91,7 +94,12 @@ class WebhookSink:
         if isinstance(error, httpx.TimeoutException):
             error = TimeoutError()
         elif isinstance(error, httpx.RemoteProtocolError):
-            return Outcome(done=0, error=f"{self._where} closed the connection without an answer")
+            said = (
+                "closed the connection without an answer"
+                if "disconnected" in str(error)
+                else f"gave an invalid HTTP answer: {error}"
+            )
+            return Outcome(done=0, error=f"{self._where} {said}")
         reason = f"{self._where}: {type(error).__name__}: {error}".rstrip(": ")
         return unreachable(error, self._where) or Outcome(done=0, error=reason)
 
@@ -120,7 +128,7 @@ def _hint(answer: httpx.Response) -> str | None:
     return None
 
 
-def _wait(text: str) -> float:
+def wait(text: str) -> float:
     """Seconds until the moment of a Retry-After: a number of seconds, or a date."""
     if text.isascii() and text.isdigit():
         return float(text)
@@ -128,7 +136,8 @@ def _wait(text: str) -> float:
         moment = parsedate_to_datetime(text)
     except ValueError:
         return 0.0
-    return max(0.0, (moment - datetime.now(moment.tzinfo)).total_seconds())
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # dates of HTTP are in UTC
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
 def sign(secret: bytes, message_id: str, moment: str, body: bytes) -> str:
@@ -144,7 +153,7 @@ def read_secrets(text: str) -> list[bytes]:
     for part in text.split():
         try:
             secret = base64.b64decode(part.removeprefix("whsec_"), validate=True)
-        except binascii.Error:
+        except ValueError:  # also of base64
             secret = b""
         if not 24 <= len(secret) <= 64:
             raise UsageError(
@@ -170,11 +179,32 @@ def open_sink(address: Address) -> WebhookSink:
             f"events would go to {parts.hostname} unencrypted",
             hint="write https://…; http:// is accepted for this machine only",
         )
-    client = httpx.Client(
-        timeout=TIMEOUT, follow_redirects=False, headers={"user-agent": "audit-toolkit"}
-    )
+    url = urlunsplit(parts._replace(fragment=""))
+    _require_valid(url, parts.hostname)
     secrets = read_secrets(os.environ.get(SECRET_VARIABLE, ""))
-    return WebhookSink(client, urlunsplit(parts._replace(fragment="")), secrets)
+    try:
+        client = httpx.Client(
+            timeout=TIMEOUT, follow_redirects=False, headers={"user-agent": "audit-toolkit"}
+        )
+    except (OSError, ImportError, ValueError) as error:
+        raise UsageError(
+            f"webhooks cannot be sent with the settings of the environment: {error}",
+            hint="check SSL_CERT_FILE, SSLKEYLOGFILE, HTTPS_PROXY, HTTP_PROXY and ALL_PROXY",
+        ) from error
+    return WebhookSink(client, url, secrets)
+
+
+def _require_valid(url: str, host: str) -> None:
+    """Raise `UsageError` for an address that no request can be sent to, before the first event is."""
+    import httpx
+
+    try:
+        _ = httpx.URL(url).host
+        host.encode("idna")
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise UsageError(
+            f"the address of the webhook is not valid: {error}", hint="write https://host/path"
+        ) from error
 
 
 def _is_here(host: str) -> bool:
