@@ -468,7 +468,9 @@ class _Delivery:
     def _may_go(self, letters: Sequence[DeadLetter]) -> list[Event]:
         """The events of dead letters that may be delivered now; the rows of the others are held."""
         ids = tuple(letter.event_id for letter in letters)
-        found = select_events(self._connection, Selection(event_ids=ids), schema=self._lease.schema)
+        found = select_events(
+            self._connection, Selection(event_ids=ids, may_lack=True), schema=self._lease.schema
+        )
         events = {event.event_id: event for event in found}
         going: list[Event] = []
         for letter in letters:

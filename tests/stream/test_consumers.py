@@ -369,6 +369,23 @@ class TestFailure:
         assert (letter.tries, letter.reason) == (1, "no")
 
     @pytest.mark.parametrize("after_refusal", AfterRefusal)
+    def test_one_whose_event_has_left_the_trail_stays(
+        self, orders: Trail, after_refusal: AfterRefusal
+    ) -> None:
+        insert(orders, 1)
+        terms = Terms(tries=1, after_refusal=after_refusal)
+        deliver(orders, Memory(lambda _: "refused no"), terms=terms)
+        orders.execute(
+            "alter table audit.logged_actions disable trigger user; delete from audit.logged_actions"
+        )
+        stream.retry_letters(orders.connection, "c", None)
+        sink = Memory()
+        deliver(orders, sink, terms=terms)
+        assert sink.ids == []
+        [letter] = stream.read_letters(orders.connection, "c")
+        assert (letter.event_id, letter.is_due) == (1, True)
+
+    @pytest.mark.parametrize("after_refusal", AfterRefusal)
     def test_one_asked_for_while_others_go_is_not_lost(
         self, orders: Trail, after_refusal: AfterRefusal
     ) -> None:
