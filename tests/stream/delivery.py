@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from audit_toolkit import stream
 from audit_toolkit.stream import FormatName, Message, Outcome, Progress, Terms
 from audit_toolkit.stream.run import find_origin
+from audit_toolkit.trail import Action, Event
 from tests.plugins.trail import Trail
 
 
@@ -59,3 +61,32 @@ def deliver(
 def insert(trail: Trail, *keys: int) -> None:
     for key in keys:
         trail.execute("insert into orders values (%s, 0)", [key])
+
+
+def message(number: int, body: bytes = b"{}", key: str | None = None) -> Message:
+    """A message about a row of its own."""
+    event = Event(
+        event_id=number,
+        action_tstamp=datetime(2026, 1, 1, tzinfo=UTC),
+        transaction_id=number,
+        schema_name="public",
+        table_name="orders",
+        action=Action.INSERT,
+        row_key=key or str(number),
+        old_row_key=None,
+        old_row=None,
+        new_row={},
+        context=None,
+        session_user_name=None,
+        role_name=None,
+        application_name=None,
+        client_addr=None,
+        query=None,
+    )
+    return Message(
+        id=f"here-{number}",
+        key=f"public.orders:{event.row_key}",
+        topic="public.orders.inserted",
+        body=body,
+        event=event,
+    )

@@ -5,46 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from audit_toolkit.stream import Message, Outcome, open_sink, parse_address
-from audit_toolkit.trail import Action, Event
+from tests.stream.delivery import message
 from tests.stream.servers import certificate, nats_server, redis_server
 
 MAX_PAYLOAD = 4096
-
-
-def message(number: int, body: bytes = b"{}", key: str | None = None) -> Message:
-    """A message about a row of its own."""
-    event = Event(
-        event_id=number,
-        action_tstamp=datetime(2026, 1, 1, tzinfo=UTC),
-        transaction_id=number,
-        schema_name="public",
-        table_name="orders",
-        action=Action.INSERT,
-        row_key=key or str(number),
-        old_row_key=None,
-        old_row=None,
-        new_row={},
-        context=None,
-        session_user_name=None,
-        role_name=None,
-        application_name=None,
-        client_addr=None,
-        query=None,
-    )
-    return Message(
-        id=f"here-{number}",
-        key=f"public.orders:{event.row_key}",
-        topic="public.orders.inserted",
-        body=body,
-        event=event,
-    )
 
 
 class TestNats:

@@ -27,7 +27,7 @@ from audit_toolkit.stream.sinks import webhook
 from audit_toolkit.stream.sinks.base import GROUP
 from tests.plugins.command import Audit
 from tests.plugins.trail import Trail
-from tests.stream.delivery import Memory, deliver
+from tests.stream.delivery import Memory, deliver, message
 from tests.stream.servers import (
     Receiver,
     Request,
@@ -36,7 +36,6 @@ from tests.stream.servers import (
     redis_server,
     tls_server,
 )
-from tests.stream.test_limits import message
 
 
 def story(trail: Trail) -> None:
