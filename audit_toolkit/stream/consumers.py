@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.errors import AuditError, BusyError, UsageError
+from audit_toolkit.schema.location import read_location
+from audit_toolkit.schema.moved_trail import adopt_command
 from audit_toolkit.templates import render
 from audit_toolkit.trail import Event, Position
 from audit_toolkit.trail.event import require_numbers
@@ -339,6 +341,10 @@ def forget_delivered(connection: Connection, lease: Lease, event_ids: Sequence[i
 
 def position_of(connection: Connection, consumer: Consumer, scope: Any) -> Position:
     """Where a consumer goes on. Raises `UsageError` where that is on another server or timeline."""
+    hint = (
+        f"compare what was delivered with the trail, then: audit stream reset {shlex.quote(consumer.name)} "
+        "--to EVENT, the last event that both have"
+    )
     here = find_position(connection, scope)
     there = replace(
         here,
@@ -351,27 +357,25 @@ def position_of(connection: Connection, consumer: Consumer, scope: Any) -> Posit
     except UsageError as error:
         raise UsageError(
             error.message.replace("the cursor", f"the place of {consumer.name}"),
-            hint=f"compare what was delivered with the trail, then: audit stream reset {shlex.quote(consumer.name)} "
-            "--to EVENT, the last event that both have",
+            hint=hint,
         ) from error
     newest = last_number(connection, scope.schema)
     if newest is not None and consumer.event_id > newest:
         raise UsageError(
             f"the place of {consumer.name} is event {consumer.event_id}, and the newest of the trail is {newest}: "
             "the trail was put back to an earlier state, or the place was moved",
-            hint=f"compare what was delivered with the trail, then: audit stream reset {shlex.quote(consumer.name)} "
-            "--to EVENT, the last event that both have",
+            hint=hint,
         )
     return replace(here, event_id=consumer.event_id)
 
 
 def require_at_home(connection: Connection, schema: str) -> None:
     """Raise `UsageError` for a copy of a trail: the consumers of the original deliver what it had."""
-    if fetch(connection, _sql("is_elsewhere", schema), {})[0]["is_elsewhere"]:
+    if read_location(connection, schema).moved:
         raise UsageError(
             "the trail was restored or copied into this database, and nobody said that it continues here: "
             "consumers could deliver twice, also to the receivers of the original",
-            hint="if it does continue here: audit adopt --reason REASON; in a copy, drop the consumers first "
+            hint=f"if it does continue here: {adopt_command(schema)}; in a copy, drop the consumers first "
             "(audit stream drop NAME)",
         )
 

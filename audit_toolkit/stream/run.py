@@ -18,9 +18,9 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from audit_toolkit.connection import fetch
 from audit_toolkit.errors import AuditError, BusyError, ConnectError, UsageError
 from audit_toolkit.plurals import counted
+from audit_toolkit.schema.location import read_location
 from audit_toolkit.stream import consumers
 from audit_toolkit.stream.archived import Past, fits, with_past
 from audit_toolkit.stream.consumers import Consumer, DeadLetter, Lease
@@ -30,7 +30,6 @@ from audit_toolkit.stream.read_ahead import Ahead
 from audit_toolkit.stream.session import require_own_session
 from audit_toolkit.stream.sinks import Sink
 from audit_toolkit.stream.wakeups import Pump
-from audit_toolkit.templates import render
 from audit_toolkit.tracing import span
 from audit_toolkit.trail import (
     Action,
@@ -40,10 +39,10 @@ from audit_toolkit.trail import (
     Filter,
     Position,
     Selection,
-    select_events,
 )
 from audit_toolkit.trail.event import require_numbers
 from audit_toolkit.trail.history.cursor import find_position
+from audit_toolkit.trail.history.events import events_there
 from audit_toolkit.trail.history.follow import follow_subject, settle
 from audit_toolkit.trail.rows.lookup import Tables, find_tables
 
@@ -468,9 +467,7 @@ class _Delivery:
     def _may_go(self, letters: Sequence[DeadLetter]) -> list[Event]:
         """The events of dead letters that may be delivered now; the rows of the others are held."""
         ids = tuple(letter.event_id for letter in letters)
-        found = select_events(
-            self._connection, Selection(event_ids=ids, may_lack=True), schema=self._lease.schema
-        )
+        found = events_there(self._connection, Selection(event_ids=ids), schema=self._lease.schema)
         events = {event.event_id: event for event in found}
         going: list[Event] = []
         for letter in letters:
@@ -552,10 +549,10 @@ def _parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 def find_origin(connection: Connection, schema: str = "audit") -> Origin:
     """Where the events of this trail come from, as messages say it."""
     here = find_position(connection, Tables(schema=schema))
-    (trail,) = fetch(connection, render("stream/trail_name", schema=schema))
+    place = read_location(connection, schema).present
     return Origin(
         database=connection.info.dbname,
         schema=schema,
         system_identifier=here.system_identifier,
-        trail=trail["name"],
+        trail=f"{place.database_oid}.{place.trail_oid}",
     )

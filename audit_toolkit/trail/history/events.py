@@ -39,8 +39,6 @@ class Selection:
     """
 
     event_ids: tuple[int, ...] = ()
-    may_lack: bool = False
-    """Whether some of these may have left the trail."""
     transaction: int | None = None
     actor: str | None = None
     """As in `Filter`: the claimed actor, else the login role."""
@@ -76,6 +74,13 @@ def select_events(
     Raises `UsageError` for an event that the trail does not have, for a number that several
     transactions have, and for tables that neither the database nor the trail knows.
     """
+    events = events_there(connection, selection, schema=schema)
+    _require_all(events, selection)
+    return in_order(_of_tables(connection, events, selection, schema))
+
+
+def events_there(connection: Connection, selection: Selection, *, schema: str) -> list[Event]:
+    """The selected events of all tables, by their ids; without those that have left the trail."""
     require_readable_trail(connection, schema)
     if selection.transaction is not None and selection.transaction_start is None:
         require_one_transaction(
@@ -103,9 +108,7 @@ def select_events(
         "transaction_start": selection.transaction_start,
     }
     with refusals():
-        events = list(whole_events(connection, fetch(connection, sql, parameters), schema))
-    _require_all(events, selection)
-    return in_order(_of_tables(connection, events, selection, schema))
+        return list(whole_events(connection, fetch(connection, sql, parameters), schema))
 
 
 def _of_tables(
@@ -141,8 +144,6 @@ def subjects_of(
 
 
 def _require_all(events: Iterable[Event], selection: Selection) -> None:
-    if selection.may_lack:
-        return
     if missing := sorted(set(selection.event_ids) - {event.event_id for event in events}):
         others = (selection.transaction, selection.actor, selection.since, selection.until)
         all_else = "" if others == (None,) * 4 else " of that transaction, actor and time"
