@@ -55,7 +55,8 @@ def write_textfile(path: Path, text: str) -> None:
         Path(name).replace(path)
     except OSError as error:
         raise AuditError(
-            f"cannot write the metrics: {error}", hint="give --textfile a path in a writable folder"
+            f"cannot write the metrics to {path}: {error.strerror}",
+            hint="give --textfile a path in a writable folder",
         ) from error
 
 

@@ -231,7 +231,7 @@ def read_key(path: Path) -> FileKey:
             f"there is no key {path}", hint=f"create one: audit keys new --key {path}"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the key {path}: {error}") from error
+        raise UsageError(f"cannot read the key {path}: {_why(error)}") from error
     if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
         raise UsageError(
             f"the key {path} can be read by others than its owner",
@@ -258,12 +258,19 @@ def read_key(path: Path) -> FileKey:
     return key
 
 
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    return (error.strerror or "") if isinstance(error, OSError) else "it is not UTF-8 text"
+
+
 def read_public(path: Path) -> tuple[PublicKey, ...]:
     """The public keys of a file, one a line, or of a private key."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the public key {path}: {error}") from error
+        raise UsageError(
+            f"cannot read the public key {path}: {_why(error)}",
+            hint="name the file that audit keys new wrote: FILE.pub",
+        ) from error
     if text.startswith(_PREFIX):
         return keys_of(read_key(path))
     keys = tuple(PublicKey.parse(line) for line in text.splitlines() if line.strip())

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from audit_toolkit.connection import connect
+from audit_toolkit.errors import UsageError
 from audit_toolkit.seals import read_public
 from audit_toolkit.seals.prove import prove
 from audit_toolkit.seals.verify_proof import ProofError, read_proof, verify
@@ -68,3 +69,17 @@ def test_junk_in_the_tables_of_the_seals(sealed: Sealed, act: str, kinds: set[st
     if not kinds:
         sealed.execute("insert into orders values (5001, 'late', null)")
         assert sealed.seal().events == 1
+
+
+def test_a_file_of_keys_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "bytes").write_bytes(b"\xff")
+    said = {}
+    for name in ("absent", ".", "bytes"):
+        with pytest.raises(UsageError) as raised:
+            read_public(tmp_path / name)
+        said[name] = raised.value.message.rpartition(": ")[2]
+    assert said == {
+        "absent": "No such file or directory",
+        ".": "Is a directory",
+        "bytes": "it is not UTF-8 text",
+    }
