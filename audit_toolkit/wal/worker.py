@@ -19,13 +19,14 @@ from typing import Any
 import psycopg
 
 from audit_toolkit.connection import fetch, first_line
-from audit_toolkit.errors import AuditError, BusyError, PermissionDeniedError, UsageError
+from audit_toolkit.errors import AuditError, PermissionDeniedError, UsageError
 from audit_toolkit.names import quote_identifier, wal_publication
 from audit_toolkit.plurals import counted, show_bytes
 from audit_toolkit.templates import query, render, render_statements
 from audit_toolkit.wal.batch import Batch
 from audit_toolkit.wal.changes import Done, lsn_text, read_as_sent
 from audit_toolkit.wal.messages import Relation
+from audit_toolkit.wal.one_worker import be_the_one
 from audit_toolkit.wal.recorder import Recorder
 from audit_toolkit.wal.slot import advance, create_slot, peek
 from audit_toolkit.wal.statements import Statements
@@ -47,10 +48,6 @@ FALLBACK_SECONDS = 10.0
 """How long they wait at most, each time."""
 HOLD_TIMEOUT = "20s"
 """After how long the server ends a session that holds a table and says nothing more: its process stands still."""
-LEASE_SECONDS = 60.0
-"""After how long without a sign a worker stands still, so that the one that waits takes over."""
-SIGN_SECONDS = 10.0
-"""How often a worker gives one that has nothing to do."""
 IN_USE_SECONDS = 0.05
 PATIENCE = 100
 """After how many tries the worker says that others use its slot."""
@@ -302,58 +299,11 @@ class Worker:
         with suppress(psycopg.Error):
             self._sql.run("fail", slot=self.slot, error=first_line(error))
 
-    def rest(self, seconds: float) -> None:
-        """Do nothing for so long, but show that it is there."""
-        while seconds > 0:
-            time.sleep(min(seconds, SIGN_SECONDS))
-            seconds -= SIGN_SECONDS
-            self.writer.execute("select")
-
     def _lock(self, *, wait: bool) -> None:
         key = self._state()["lock_key"]
-        if not self._try_lock(key):
-            if not wait:
-                raise BusyError(
-                    "another worker is running",
-                    hint="it reads what there is; stop it first to do it here, or where it stands still start "
-                    "audit capture run, which takes over from it after a minute",
-                )
-            self.say("another worker is running; waiting until it ends")
-            self._await_lock(key)
+        be_the_one(self._sql, key, self.say, wait=wait)
         # By which the one that waits finds this session, too.
         self.reader.execute("select pg_advisory_lock_shared(%(key)s # 1)", {"key": key})
-
-    def _try_lock(self, key: int) -> bool:
-        (tried,) = self._sql.fetch("try_lock", key=key)
-        return bool(tried["held"])
-
-    def _await_lock(self, key: int) -> None:
-        """Wait for the end of the other worker, and end its sessions once it stands still.
-
-        What it has not committed is rolled back, and read again. Time is that of this process: a clock that
-        is set does not make a worker stand still.
-        """
-        seen: list[dict[str, Any]] = []
-        since, pause = time.monotonic(), 0.05
-        while not self._try_lock(key):
-            signs = self._sql.fetch("signs", key=key)
-            if signs != seen:
-                seen, since = signs, time.monotonic()
-            elif _are_silent(signs) and time.monotonic() - since >= LEASE_SECONDS:
-                self._end_others(signs)
-            time.sleep(pause)
-            pause = min(2 * pause, 1.0)
-
-    def _end_others(self, signs: list[dict[str, Any]]) -> None:
-        pids = [sign["pid"] for sign in signs]
-        try:
-            self._sql.fetch("end_sessions", pids=pids)
-        except psycopg.errors.InsufficientPrivilege as error:
-            self._say_once(f"the other worker stands still: {first_line(error)}")
-        else:
-            self._say_once(
-                "the other worker stands still; ended its sessions, to go on in its place"
-            )
 
     def _prepare(self) -> bool:
         """See to the slot, once there is a publication: before PostgreSQL 18, an older slot cannot follow it."""
@@ -696,10 +646,6 @@ class Worker:
         if text not in self._said:
             self._said.add(text)
             self.say(text)
-
-
-def _are_silent(signs: list[dict[str, Any]]) -> bool:
-    return all(sign["is_silent"] for sign in signs)
 
 
 @dataclass(slots=True)

@@ -370,7 +370,7 @@ def test_one_worker_runs_at_a_time(wal_trail: WalTrail) -> None:
 def test_a_worker_that_stands_still_is_replaced_and_writes_nothing_more(
     wal_trail: WalTrail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audit_toolkit.wal.worker.LEASE_SECONDS", 0)
+    monkeypatch.setattr("audit_toolkit.wal.one_worker.LEASE_SECONDS", 0)
     wal_trail.execute(ORDERS)
     wal_trail.audit("orders", capture=Capture.WAL)
     wal_trail.read()
@@ -407,7 +407,7 @@ def test_a_worker_that_gives_signs_is_waited_for(
         else:
             busy.writer.close()
 
-    monkeypatch.setattr("audit_toolkit.wal.worker.LEASE_SECONDS", 0)
+    monkeypatch.setattr("audit_toolkit.wal.one_worker.LEASE_SECONDS", 0)
     monkeypatch.setattr("audit_toolkit.wal.worker.time.sleep", pause)
     other.start(wait=True)
     assert len(slept) >= 5

@@ -61,8 +61,8 @@ def start(dsn: str, *words: str) -> subprocess.Popen[bytes]:
 HASTY = """
 import sys
 from audit_toolkit.cli.app import app
-from audit_toolkit.wal import worker
-worker.LEASE_SECONDS = 2
+from audit_toolkit.wal import one_worker
+one_worker.LEASE_SECONDS = 2
 app(sys.argv[1:])
 """
 """A worker that takes over soon from one that stands still."""

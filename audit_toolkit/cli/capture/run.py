@@ -16,6 +16,7 @@ from audit_toolkit.connection import connect
 from audit_toolkit.errors import ConnectError
 from audit_toolkit.plurals import counted, parse_bytes
 from audit_toolkit.trail.rows.lookup import require_readable_trail
+from audit_toolkit.wal.one_worker import rest
 from audit_toolkit.wal.worker import Worker
 
 RECONNECT_SECONDS = 5.0
@@ -92,7 +93,7 @@ def _turns(
                 if found.is_all and once:
                     return
                 if found.is_all:
-                    worker.rest(every)
+                    rest(worker.writer, every)
         except Exception as error:
             worker.fail(error)
             raise
