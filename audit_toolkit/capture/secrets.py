@@ -7,17 +7,20 @@ import re
 from audit_toolkit.catalog import Column
 
 _LONG = re.compile(
-    r"passw(or)?d|passphrase|passcode|secret(?!ar)|credential|apikey|privatekey|authtoken|accesstoken|refreshtoken"
+    r"passw(or)?d|passphrase|passcode|passhash|passport|pwhash|secret(?!ar)|credential"
+    r"|(?:access|api|auth|decryption|encryption|hmac|master|private|session|signing|ssh)key"
+    r"|(?:access|auth|refresh)token|(?:backup|recovery)code"
     r"|socialsec|cardnum|creditcard|taxid"
 )
 """What is secret wherever it stands in a name, written without separators."""
 _WORDS = frozenset([
-    "bearer", "cvc", "cvv", "iban", "jwt", "otp", "pan", "pass", "passwd", "pin", "pwd", "salt",
-    "ssn", "token", "totp",
+    "bearer", "cookie", "cvc", "cvv", "iban", "jwt", "otp", "pan", "pass", "passwd", "pin", "pw", "pwd",
+    "salt", "ssn", "token", "totp",
 ])  # fmt: skip
 """What is secret as a word of its own."""
 _NUMBERS = frozenset([
-    "cardnum", "creditcard", "cvc", "cvv", "otp", "pan", "pin", "socialsec", "ssn", "taxid",
+    "backupcode", "cardnum", "creditcard", "cvc", "cvv", "otp", "pan", "passport", "pin", "recoverycode",
+    "socialsec", "ssn", "taxid",
 ])  # fmt: skip
 """What may be a number and still be secret; a number of tokens is not."""
 _ABOUT = frozenset([

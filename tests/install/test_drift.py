@@ -276,10 +276,11 @@ def column(name: str, type_name: str = "text") -> Column:
     [(name, "text") for name in [
         "password", "api_key", "apiKey", "auth_token", "SSN", "cvv2", "salt", "user_password", "userpassword",
         "PasswordHash", "jwt", "otp_code", "pin", "iban", "client_secret", "secrets", "tax_id", "accesstoken",
-        "refresh_tokens", "bearer", "pwd",
+        "refresh_tokens", "bearer", "pwd", "pw_hash", "encryptedPw", "passhash", "access_key", "ssh_keys",
+        "signing_key", "recovery_codes", "session_cookie", "passport_no",
     ]]
     + [("ssn", "bigint"), ("pin", "integer"), ("card_number", "numeric(19,0)"), ("otp", "integer"),
-       ("password", "bytea"), ("token", "uuid"), ("tokens", "text[]"), ("secret", "jsonb")],
+       ("passport", "bigint"), ("password", "bytea"), ("token", "uuid"), ("tokens", "text[]"), ("secret", "jsonb")],
 )  # fmt: skip
 def test_names_and_types_that_look_secret(name: str, type_name: str) -> None:
     assert looks_secret(column(name, type_name))
@@ -289,7 +290,8 @@ def test_names_and_types_that_look_secret(name: str, type_name: str) -> None:
     ("name", "type_name"),
     [(name, "text") for name in [
         "status", "total", "company", "spinning", "note", "expansion", "footprint", "secretary", "opinion",
-        "passenger", "compass", "Spanish", "pint", "token_count", "password_policy", "tokenizer",
+        "passenger", "compass", "Spanish", "pint", "token_count", "password_policy", "tokenizer", "session_id",
+        "author_key", "compass_heading", "sort_key",
     ]]
     + [("max_tokens", "integer"), ("password_changed_at", "timestamp with time zone"), ("token", "integer"),
        ("has_password", "boolean"), ("otp_enabled", "boolean"), ("pin_attempts", "smallint"), ("secret_until", "date")],
