@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from audit_toolkit.capture.render import (
     plan_capture,
     with_dependants,
 )
-from audit_toolkit.capture.secrets import looks_secret
+from audit_toolkit.capture.secrets import accepted_because, secrets_in_clear
 from audit_toolkit.catalog import Column, Kind, Numbering, Table, parse_comment
 from audit_toolkit.catalog.read import numbering
 from audit_toolkit.catalog.trail import Function, TrailObjects, TriggerState
@@ -469,27 +468,17 @@ def _heir_findings(captured: Captured, target: Target, objects: TrailObjects) ->
             )
 
 
-_IN_CLEAR = re.compile(r"audit: in clear, (?P<reason>.*\S)", re.DOTALL)
-"""What the comment of a column says when somebody has looked and decided."""
-
-
 def _column_findings(captured: Captured, target: Target) -> Iterator[Finding]:
-    rule = target.rule
     yield from _gone_findings(captured, target)
     yield from _dependant_findings(captured, target)
-    hidden = {*rule.exclude, *(mask.column for mask in with_dependants(target).rule.mask)}
-    secret = [
-        column
-        for column in target.table.columns
-        if (not rule.only or column.name in rule.only)
-        and column.name not in hidden
-        and looks_secret(column)
+    secret = secrets_in_clear(target)
+    to_mask = [
+        column.name
+        for column in secret
+        if accepted_because(column) is None and column.name not in target.table.key
     ]
-    open_ones = [c for c in secret if not _IN_CLEAR.search(c.comment or "")]
-    to_mask = [c.name for c in open_ones if c.name not in target.table.key]
     for column in secret:
         shown = f"{captured.name}.{quote_identifier(column.name)}"
-        accepted = _IN_CLEAR.search(column.comment or "")
         keyed = column.name in target.table.key
         yield Finding(
             kind=FindingKind.SECRET_IN_CLEAR,
@@ -498,7 +487,7 @@ def _column_findings(captured: Captured, target: Target) -> Iterator[Finding]:
             message="the column looks like a secret, and its values are recorded in plain text"
             + (": as part of the key, it cannot be hidden" if keyed else ""),
             remedy=_accept(shown, column) if keyed else _install(captured, masking=to_mask),
-            accepted=accepted["reason"] if accepted else None,
+            accepted=accepted_because(column),
         )
 
 

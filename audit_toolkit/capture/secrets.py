@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 
+from audit_toolkit.capture.render import Target, with_dependants
 from audit_toolkit.catalog import Column
 
+_IN_CLEAR = re.compile(r"audit: in clear, (?P<reason>.*\S)", re.DOTALL)
+"""What the comment of a column says when somebody has looked and decided."""
 _LONG = re.compile(
     r"passw(or)?d|passphrase|passcode|passhash|passport|pwhash|secret(?!ar)|credential"
     r"|(?:access|api|auth|decryption|encryption|hmac|master|private|session|signing|ssh)key"
@@ -32,6 +35,25 @@ _PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 _NUMERIC = ("smallint", "integer", "bigint", "numeric", "real", "double precision", "money")
 _NEVER = ("boolean", "date", "time", "timestamp", "interval", "point")
+
+
+def secrets_in_clear(target: Target) -> list[Column]:
+    """Columns that look like secrets and are recorded in plain text, also those that somebody accepted."""
+    rule = target.rule
+    hidden = {*rule.exclude, *(mask.column for mask in with_dependants(target).rule.mask)}
+    return [
+        column
+        for column in target.table.columns
+        if (not rule.only or column.name in rule.only)
+        and column.name not in hidden
+        and looks_secret(column)
+    ]
+
+
+def accepted_because(column: Column) -> str | None:
+    """Why somebody accepted that the column is recorded in plain text; None if nobody did."""
+    found = _IN_CLEAR.search(column.comment or "")
+    return found["reason"] if found else None
 
 
 def looks_secret(column: Column) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from audit_toolkit.capture.secrets import accepted_because, secrets_in_clear
 from audit_toolkit.capture.selection import left_out
 from audit_toolkit.catalog import read_relations
 from audit_toolkit.cli.database import open_database
@@ -53,7 +54,7 @@ from audit_toolkit.migrations import (
     trail_settings,
 )
 from audit_toolkit.migrations.revision.rule_text import flags
-from audit_toolkit.names import QualifiedName
+from audit_toolkit.names import QualifiedName, quote_identifier
 from audit_toolkit.schema import plan_trail
 
 if TYPE_CHECKING:
@@ -322,6 +323,7 @@ def _install(
     _say_left_out(
         relations, request, changes, {*hashes, *(change.table for change in changes)}, state
     )
+    _say_secrets(needed)
     expected = {change.table: change.hash for change in changes}
     up_to_date = not needed and expected.items() <= hashes.items()
     then = history_command(run, expected)
@@ -350,6 +352,22 @@ def _say_left_out(
         if heir not in audited:
             command = f"audit install --table {shlex.quote(heir.plain)}"
             say(f"{heir} inherits from {parent} and is not audited; to audit its rows: {command}")
+
+
+def _say_secrets(changes: Sequence[Change]) -> None:
+    """Name what would be recorded in plain text, before anything is."""
+    for change in changes:
+        for column in secrets_in_clear(change.target):
+            if accepted_because(column) is None:
+                say(
+                    f"{change.table}.{quote_identifier(column.name)} looks like a secret, and its values are "
+                    "recorded in plain text; "
+                    + (
+                        "as part of the key, it cannot be hidden"
+                        if column.name in change.target.table.key
+                        else f"to hide them: --mask {shlex.quote(column.name)}"
+                    )
+                )
 
 
 def _already(change: Change, former: Former, run: Run, applied: str | None) -> str:

@@ -224,6 +224,19 @@ class TestTables:
         assert shop.audit("install", "--table", "customers", "--interval", "week").code == 0
 
 
+def test_what_would_be_recorded_in_plain_text_is_said_before(shop: Shop) -> None:
+    shop.database.execute(
+        'create table users (pin text primary key, "Pw" text, token text, email text, api_key text)'
+    )
+    shop.database.execute("comment on column users.api_key is 'audit: in clear, of the tests'")
+    answer = shop.audit("install", "--table", "users", "--mask", "token", "--dry-run")
+    why = "looks like a secret, and its values are recorded in plain text; "
+    assert [line for line in answer.err.splitlines() if why in line] == [
+        f"public.users.pin {why}as part of the key, it cannot be hidden",
+        f'public.users."Pw" {why}to hide them: --mask Pw',
+    ]
+
+
 class TestUninstall:
     def test_it_writes_the_end_and_needs_no_database_for_it(self, shop: Shop) -> None:
         shop.audit("install", "--table", "orders")
