@@ -18,7 +18,9 @@ from pickle import PickleError
 from typing import Any
 
 import jinja2
+from jinja2 import nodes
 from jinja2.bccache import Bucket
+from jinja2.visitor import NodeTransformer
 
 from audit_toolkit import names
 from audit_toolkit.errors import TemplateError
@@ -38,6 +40,7 @@ _STATEMENT_PARTS = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_INCLUDE = re.compile(r'include "([^"]+)"')
 _COMMENT_BEHIND = re.compile(r"[ \t]*(--[^\n]*)")
 
 
@@ -90,11 +93,11 @@ def template_directory() -> Path:
 
 @cache
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+    environment = _Environment(
         loader=jinja2.FileSystemLoader(template_directory()),
         undefined=jinja2.StrictUndefined,
         finalize=_only_sql,
-        autoescape=False,  # noqa: S701 - this is SQL: finalize and quoting filters, not HTML
+        autoescape=False,  # this is SQL: finalize and quoting filters, not HTML
         trim_blocks=True,
         lstrip_blocks=True,
         # Each include asks for its template: without a look at its file, and at which was used last.
@@ -116,6 +119,47 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
+class _Environment(jinja2.Environment):
+    """What a template includes is compiled as a part of it.
+
+    At run time, an include makes a context of its own: the function of a table has 70 of them.
+    """
+
+    def compile(self, source: Any, *given: Any, **options: Any) -> Any:
+        if isinstance(source, str):
+            source = _Included(self).visit(self.parse(source, *given[:2]))
+        return super().compile(source, *given, **options)
+
+
+class _Included(NodeTransformer):
+    """Puts the parsed template in place of each include."""
+
+    def __init__(self, environment: jinja2.Environment) -> None:
+        self._environment = environment
+
+    def visit_Include(self, node: nodes.Include) -> nodes.Node:  # noqa: N802 - the name is Jinja's
+        template = node.template.as_const()
+        source = _source(template)
+        included = self.visit(self._environment.parse(source, template))
+        return nodes.Scope(included.body, lineno=node.lineno)
+
+
+def _with_included(source: str) -> str:
+    """The source, and that of each template which it includes, directly or through others."""
+    sources = {"": source}
+    queue = [source]
+    while queue:
+        for name in _INCLUDE.findall(queue.pop()):
+            if name not in sources:
+                sources[name] = _source(name)
+                queue.append(sources[name])
+    return "".join(sources.values())
+
+
+def _source(template: str) -> str:
+    return (template_directory() / template).read_text(encoding="utf-8")
+
+
 class _BytecodeCache(jinja2.FileSystemBytecodeCache):
     """Compiled templates, kept where and as long as Python keeps the bytecode of this module.
 
@@ -129,6 +173,11 @@ class _BytecodeCache(jinja2.FileSystemBytecodeCache):
         # Filters of constants are computed by the compiler.
         modules = (__file__, names.__file__)
         self._filters = "".join(str(Path(module).stat().st_mtime_ns) for module in modules)
+
+    def get_bucket(
+        self, environment: jinja2.Environment, name: str, filename: str | None, source: str
+    ) -> Bucket:
+        return super().get_bucket(environment, name, filename, _with_included(source))
 
     def get_source_checksum(self, source: str) -> str:
         return super().get_source_checksum(__version__ + self._filters + source)

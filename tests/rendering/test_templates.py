@@ -133,3 +133,20 @@ print(len(compiled))
         unwanted = tmp_path / "unwanted"
         assert [self.compiled(unwanted, PYTHONDONTWRITEBYTECODE="1") for _ in range(2)] == [1, 1]
         assert not unwanted.exists()
+
+    def test_what_a_template_includes_is_compiled_with_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(templates, "template_directory", lambda: tmp_path)
+        monkeypatch.setattr(templates, "_environment", templates._environment.__wrapped__)
+        monkeypatch.setattr(sys, "dont_write_bytecode", False)
+        monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path / "kept"))
+        (tmp_path / "outer.sql.j2").write_text(
+            '{% set x = 1 %}{% with y = 2 %}{% include "middle.sql.j2" %}{% endwith %}, {{ x | literal }}'
+        )
+        (tmp_path / "middle.sql.j2").write_text(
+            '{% set x = 3 %}select {% include "inner.sql.j2" %}'
+        )
+        for inner in ("{{ x | literal }}", "{{ y | literal }}"):
+            (tmp_path / "inner.sql.j2").write_text(inner)
+            assert templates.render("outer") == f"select {3 if 'x' in inner else 2}, 1\n"
