@@ -23,6 +23,11 @@ class Place:
     is_in_all: bool
     """Whether it was there when capture was installed, and still is, so that all rows have it."""
 
+    @property
+    def names(self) -> set[str]:
+        """What it was ever called, as far as that is known."""
+        return {name for name in (self.installed, self.noted, self.name) if name is not None}
+
     def may_be(self, name: str) -> bool:
         """Whether it was ever called so, as far as that is known."""
         return name in (self.installed, self.noted, self.name)
@@ -60,12 +65,27 @@ def called_then(written: Sequence[str], places: Sequence[Place]) -> dict[str, li
     Where that is not certain, as columns were dropped and added before the rows were read, "" comes first, and
     behind it all that it may have been called.
     """
-    return _called(written, places, _by_order(written, places) or _by_name(written, places))
+    possible = _by_order(written, places)
+    return _called(written, places, possible) if possible else called_by_name(written, places)
 
 
 def called_by_name(written: Sequence[str], places: Sequence[Place]) -> dict[str, list[str]]:
-    """The same, where the order of the columns says nothing."""
-    return _called(written, places, _by_name(written, places))
+    """The same, where the order of the columns says nothing; a name that is not known may be that of any of them."""
+    possible = [
+        [position for position, name in enumerate(written) if place.may_be(name)]
+        for place in places
+    ]
+    known = {position for positions in possible for position in positions}
+    others = [name for position, name in enumerate(written) if position not in known]
+    called = _called(written, places, possible)
+    for place in places if others else ():
+        if place.installed is not None:
+            was_renamed = not place.names <= {place.installed}
+            found = called[place.installed]
+            called[place.installed] = list(
+                dict.fromkeys([*([""] if was_renamed else []), *found, *others])
+            )
+    return called
 
 
 def _called(
@@ -139,10 +159,3 @@ def _may_lack(place: Place, *, is_end: bool) -> bool:
 
 
 _NEVER = -(1 << 20)
-
-
-def _by_name(written: Sequence[str], places: Sequence[Place]) -> list[list[int]]:
-    return [
-        [position for position, name in enumerate(written) if place.may_be(name)]
-        for place in places
-    ]

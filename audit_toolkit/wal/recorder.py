@@ -145,9 +145,12 @@ class Recorder:
             {int(number): name for number, name in found[columns].items()}
             for columns in ("installed", "noted")
         )
-        present = [(number, name) for number, name in found["present"]] or sorted(noted.items())
+        present = [(number, name) for number, name in found["present"]]
+        is_known = present and all(number or name is None for number, name in present)
         # Of a partition that is gone the order is not known.
-        read = called_then if found["present"] or found["is_table"] else called_by_name
+        read = called_then if is_known or found["is_table"] else called_by_name
+        if not is_known:
+            present = sorted(noted.items())
         names = [column.name for column in relation.columns]
         return read(names, places_of(installed, noted, present))
 

@@ -62,3 +62,10 @@ def test_names_are_what_remains_where_the_order_does_not_fit() -> None:
     assert found == {"id": ["id"], "gone": [""], "secret": [""], "note": ["note"]}
     places = places_of(INSTALLED, INSTALLED, [(1, "id"), (3, "note"), (4, "secret")])
     assert called_by_name(["note", "secret"], places)["secret"] == ["", "note", "secret"]
+
+
+def test_a_name_that_is_not_known_may_be_of_any_column() -> None:
+    places = places_of(INSTALLED, INSTALLED, [(1, "id"), (3, "x"), (4, "secret")])
+    found = called_by_name(["id", "y", "secret"], places)
+    assert found["id"] == ["id", "y"]  # never renamed
+    assert found["secret"] == ["", "secret", "y"]
