@@ -466,7 +466,10 @@ def test_a_worker_that_gives_signs_is_waited_for(
         if len(slept) < 5:
             busy.turn()
         else:
+            pid = busy.writer.info.backend_pid
             busy.writer.close()
+            while wal_trail.execute("select from pg_stat_activity where pid = %s", [pid]):
+                pass  # its lock goes with its session
 
     monkeypatch.setattr("audit_toolkit.wal.one_worker.LEASE_SECONDS", 0)
     monkeypatch.setattr("audit_toolkit.wal.worker.time.sleep", pause)
@@ -495,6 +498,18 @@ def test_a_lost_slot_is_a_gap_and_never_silence(wal_trail: WalTrail, how: str) -
     assert "slot was lost" in gap["reason"]
     assert gap["from_lsn"] < gap["to_lsn"]
     assert "audit baseline" in wal_trail.said[-1]
+
+
+def test_a_trail_that_was_copied_with_its_database_has_a_gap(wal_trail: WalTrail) -> None:
+    wal_trail.execute(ORDERS)
+    wal_trail.audit("orders", capture=Capture.WAL)
+    wal_trail.read()
+    wal_trail.execute("select pg_drop_replication_slot(slot_name) from audit.capture_progress")
+    wal_trail.execute("update audit.capture_progress set slot_name = 'of_the_other_database'")
+    wal_trail.read()
+    assert wal_trail.story() == [("M", None), ("G", None)]
+    assert "audit baseline" in wal_trail.said[-1]
+    assert "from_lsn" not in wal_trail.events()[-1]["new_row"]
 
 
 def test_triggers_take_over_without_a_hole_or_a_double(wal_trail: WalTrail) -> None:
