@@ -234,7 +234,7 @@ class Target:
 
     def has_key(self, columns: tuple[str, ...], numbering: Numbering) -> bool:
         """Whether its primary key is of these columns, whatever they are called now: triggers follow their numbers."""
-        if self.from_wal or not numbering.is_complete:
+        if not numbering.is_complete:
             return columns == self.table.key
         followed = (numbering.now(name, self.table.columns) for name in columns)
         return self.table.key == tuple(names[0] if names else "" for names in followed)

@@ -6,6 +6,7 @@ staged, and the server makes events of them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from audit_toolkit.names import replay_function, wal_tables
 from audit_toolkit.templates import render
 from audit_toolkit.wal.batch import Batch, Part
 from audit_toolkit.wal.changes import lsn_text
+from audit_toolkit.wal.columns import called_by_name, called_then, places_of
 from audit_toolkit.wal.context import NOBODY, Who, who_of
 from audit_toolkit.wal.images import Images, images_of
 from audit_toolkit.wal.messages import Column, Relation
@@ -41,6 +43,8 @@ class Recorder:
         """The columns that the table of staged rows has, by the capture function."""
         self._filled: set[str] = set()
         """The tables of which rows are staged in this transaction."""
+        self._called: dict[tuple[str, str, Relation], dict[str, list[str]]] = {}
+        """What columns were called in rows of a table, by its function, what the trail knows of it, and their form."""
         self._images: dict[tuple[tuple[Column, ...], tuple[str, ...]], Images | None] = {}
         """What makes the images of rows, by their columns and key; None where the server does."""
 
@@ -93,7 +97,7 @@ class Recorder:
             copied = {}
         for part in batch.parts:
             if id(part) not in copied:
-                self._replay(part, ids)
+                self._replay(part, rules.get(part.table.function_name), ids)
             if part.incomplete_lsn is not None:
                 lsn = lsn_text(part.incomplete_lsn)
                 self._sql.run("incomplete", function=part.table.function_name, lsn=lsn)
@@ -114,12 +118,41 @@ class Recorder:
         rule, columns = rules.get(part.table.function_name), part.relation.columns
         if rule is None or not rule.is_whole or part.table.virtual_columns:
             return None
-        known = (columns, rule.key)
+        called = self._called_then(part, rule)
+        known = (columns, tuple(called.get(name, [name])[0] for name in rule.key))
         if known not in self._images:
             types = self.types(part.relation)
             named = [(c.name, types[c.type_oid, c.type_modifier][1]) for c in columns]
-            self._images[known] = images_of(named, rule.key)
+            self._images[known] = images_of(named, known[1])
         return self._images[known]
+
+    def _called_then(self, part: Part, rule: Rule) -> dict[str, list[str]]:
+        """What the columns that the rule means were called when rows of this form were written."""
+        table, relation = part.table, part.relation
+        form = (table.function_name, rule.version, relation)
+        if form not in self._called:
+            self._called[form] = self._read_called_then(table, relation)
+        return self._called[form]
+
+    def _read_called_then(self, table: Table, relation: Relation) -> dict[str, list[str]]:
+        (found,) = self._sql.fetch(
+            "places",
+            function=table.function_name,
+            relation=relation.oid,
+            unread=[*table.virtual_columns, *table.unpublished_columns],
+        )
+        installed, noted = (
+            {int(number): name for number, name in found[columns].items()}
+            for columns in ("installed", "noted")
+        )
+        present = [(number, name) for number, name in found["present"]]
+        is_known = present and all(number or name is None for number, name in present)
+        # Of a partition that is gone the order is not known.
+        read = called_then if is_known or found["is_table"] else called_by_name
+        if not is_known:
+            present = sorted(noted.items())
+        names = [column.name for column in relation.columns]
+        return read(names, places_of(installed, noted, present))
 
     def _may_copy_events(self, events: Iterable[bytes]) -> bool:
         """Whether the trail took them: not where JSON cannot hold a value, for which the server has stand-ins."""
@@ -140,7 +173,7 @@ class Recorder:
         with self._sql.connection.cursor() as cursor, cursor.copy(text) as copy:
             copy.write(b"".join((HEADER, *lines, TRAILER)))
 
-    def _replay(self, part: Part, ids: bytes) -> None:
+    def _replay(self, part: Part, rule: Rule | None, ids: bytes) -> None:
         """Have images made of changes of one table, all of one form, and events of them."""
         function = part.table.function_name
         self._stage(part.table, part.relation)
@@ -150,6 +183,8 @@ class Recorder:
         self._filled.add(function)
         columns = len(part.relation.columns)
         self._copy(staged_lines(part.rows, columns, ids), "copy", rows_table=rows_table)
+        if rule is not None:
+            self._sql.fetch("called_then", called=json.dumps(self._called_then(part, rule)))
         self._sql.run("replay", replay=replay_function(function), parameters={})
 
     def _stage(self, table: Table, relation: Relation) -> None:

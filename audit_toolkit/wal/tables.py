@@ -76,6 +76,9 @@ class Rule:
     called: tuple[str, str]
     """The schema and the name that the trail knows it by."""
     key: tuple[str, ...]
+    """The columns of its key, as they were called when capture was installed."""
+    version: str
+    """Of what the trail knows of the table: another one after each change."""
     log_unchanged: bool
     is_whole: bool
     """Whether events have all columns of all rows as they are, and no option asks for anything else."""

@@ -351,7 +351,6 @@ class Worker:
         Whether there is one: with `fallback`, triggers record the tables again instead.
         """
         state = self._state()
-        is_new = state["read_until"] == "0/0"
         if state["slot_is_there"] and state["is_foreign"]:
             raise UsageError(
                 f"the replication slot {self.slot} is not of pgoutput, or of another database",
@@ -374,7 +373,7 @@ class Worker:
         lsn = self._state()["confirmed_flush_lsn"]
         (noted,) = self._sql.fetch("start", slot=self.slot, lsn=lsn, reason=self._lost)
         self._lost = _LOST
-        if not is_new and noted["gaps"]:
+        if noted["gaps"]:
             self._say_gaps(noted["gaps"])
         return True
 

@@ -199,6 +199,78 @@ def test_a_hidden_column_stays_hidden_under_another_name(wal_trail: WalTrail) ->
     assert [event[4] for event in same_events(wal_trail)] == ['{"id": 1}']
 
 
+SWAP = (
+    "alter table {} rename column secret to other",
+    "alter table {} rename column note to secret",
+    "alter table {} rename column other to note",
+)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [{"exclude": ("secret",)}, {"mask": (Mask(column="secret"),)}, {"only": ("note",)}],
+    ids="+".join,
+)
+def test_rows_mean_what_columns_were_called_when_they_were_written(
+    wal_trail: WalTrail, rule: dict[str, Any]
+) -> None:
+    both(
+        wal_trail, "create table {} (gone int, id int primary key, secret text, note text)", **rule
+    )
+    run_both(
+        wal_trail,
+        "insert into {} values (0, 1, 'S', 'plain')",
+        "update {} set note = 'plainer'",
+        *SWAP,
+        "insert into {} values (0, 2, 'S', 'plain')",
+        *SWAP,
+        "alter table {} drop column gone",
+        "alter table {} add column later text default 'later'",
+        "update {} set note = 'plain again'",
+        "delete from {}",
+    )
+    assert "S" not in " ".join(str(event[3:]) for event in same_events(wal_trail))
+
+
+def test_a_condition_is_judged_by_what_columns_were_called_then(wal_trail: WalTrail) -> None:
+    both(
+        wal_trail,
+        "create table {} (id int primary key, secret text, note text)",
+        exclude=("secret",),
+        when="note <> 'draft' and secret is not null",
+    )
+    run_both(
+        wal_trail,
+        "insert into {} values (1, 's', 'draft'), (2, 's', 'note')",
+        "alter table {} rename column secret to hidden",
+    )
+    assert [event[1] for event in same_events(wal_trail)] == ["2"]
+
+
+@pytest.mark.parametrize("hides", [False, True], ids=["by the worker", "by the server"])
+def test_a_key_is_followed_through_renames(wal_trail: WalTrail, hides: bool) -> None:
+    rule, later = ({"exclude": (name,) if hides else ()} for name in ("v", "b"))
+    both(wal_trail, "create table {} (a int, b int, v text, primary key (a, b))", **rule)
+    run_both(
+        wal_trail,
+        "insert into {} values (1, 2, 'x')",
+        "alter table {} rename a to c",
+        "insert into {} values (3, 4, 'x')",
+        "alter table {} rename b to a",
+        "alter table {} rename v to b",
+        "update {} set c = 5 where c = 3",
+        "delete from {} where c = 1",
+    )
+    assert [event[1] for event in same_events(wal_trail)] == [
+        "[1, 2]",
+        "[3, 4]",
+        "[5, 4]",
+        "[1, 2]",
+    ]
+    wal_trail.audit("by_wal", capture=Capture.WAL, **later)
+    assert "G" not in {event["action"] for event in wal_trail.events()}
+
+
 def test_a_table_goes_on_under_a_new_name(wal_trail: WalTrail) -> None:
     wal_trail.execute(ORDERS)
     wal_trail.audit("orders", capture=Capture.WAL)
@@ -225,18 +297,7 @@ def test_only_means_the_columns_that_it_named(wal_trail: WalTrail) -> None:
     wal_trail.execute("alter table orders rename v to w; alter table orders rename secret to v")
     wal_trail.execute("insert into orders values (1, 'a', 'hunter2')")
     wal_trail.read()
-    assert [e["new_row"] for e in wal_trail.events() if e["action"] == "I"] == [{"id": 1}]
-
-
-def test_a_renamed_key_is_a_gap(wal_trail: WalTrail) -> None:
-    """The worker takes the key by its name: rows are older than what their columns are called now."""
-    wal_trail.execute("create table orders (id int primary key, v text)")
-    wal_trail.audit("orders", capture=Capture.WAL)
-    wal_trail.read()
-    wal_trail.execute("alter table orders rename id to number; insert into orders values (1)")
-    wal_trail.read()
-    wal_trail.audit("orders", capture=Capture.WAL)
-    assert "G" in {event["action"] for event in wal_trail.events()}
+    assert [e["new_row"] for e in wal_trail.events() if e["action"] == "I"] == [{"id": 1, "w": "a"}]
 
 
 def test_a_table_that_was_dropped_loses_nothing(wal_trail: WalTrail) -> None:
@@ -405,7 +466,10 @@ def test_a_worker_that_gives_signs_is_waited_for(
         if len(slept) < 5:
             busy.turn()
         else:
+            pid = busy.writer.info.backend_pid
             busy.writer.close()
+            while wal_trail.execute("select from pg_stat_activity where pid = %s", [pid]):
+                pass  # its lock goes with its session
 
     monkeypatch.setattr("audit_toolkit.wal.one_worker.LEASE_SECONDS", 0)
     monkeypatch.setattr("audit_toolkit.wal.worker.time.sleep", pause)
@@ -434,6 +498,18 @@ def test_a_lost_slot_is_a_gap_and_never_silence(wal_trail: WalTrail, how: str) -
     assert "slot was lost" in gap["reason"]
     assert gap["from_lsn"] < gap["to_lsn"]
     assert "audit baseline" in wal_trail.said[-1]
+
+
+def test_a_trail_that_was_copied_with_its_database_has_a_gap(wal_trail: WalTrail) -> None:
+    wal_trail.execute(ORDERS)
+    wal_trail.audit("orders", capture=Capture.WAL)
+    wal_trail.read()
+    wal_trail.execute("select pg_drop_replication_slot(slot_name) from audit.capture_progress")
+    wal_trail.execute("update audit.capture_progress set slot_name = 'of_the_other_database'")
+    wal_trail.read()
+    assert wal_trail.story() == [("M", None), ("G", None)]
+    assert "audit baseline" in wal_trail.said[-1]
+    assert "from_lsn" not in wal_trail.events()[-1]["new_row"]
 
 
 def test_triggers_take_over_without_a_hole_or_a_double(wal_trail: WalTrail) -> None:

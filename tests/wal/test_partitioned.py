@@ -253,3 +253,36 @@ def test_nobody_but_the_triggers_tells_what_truncate_took(wal_trail: WalTrail) -
             wal_trail.execute("insert into audit.truncated_rows (action) values ('D')")
     finally:
         wal_trail.execute("reset role; drop role teller")
+
+
+def test_a_renamed_hidden_column_stays_hidden_in_a_partition_that_was_detached(
+    wal_trail: WalTrail,
+) -> None:
+    """The partition has its columns in another order, lost one, and keeps a name that its table has no more."""
+    for statement in (
+        "create table t (id int primary key, v text, s text) partition by range (id)",
+        "create table part (s text, junk int, id int not null, v text)",
+        "alter table part drop column junk",
+        "alter table t attach partition part for values from (0) to (10)",
+    ):
+        wal_trail.execute(statement)
+    wal_trail.audit("t", capture=Capture.WAL, exclude=("s",))
+    wal_trail.read()
+    for statement in (
+        "insert into t values (1, 'v', 'SECRET')",
+        "alter table t rename s to x",
+        "alter table t rename v to s",
+        "insert into t values (2, 'v', 'SECRET')",
+    ):
+        wal_trail.execute(statement)
+    wal_trail.read()
+    for statement in (
+        "insert into t values (3, 'v', 'SECRET')",
+        "alter table t detach partition part",
+        "alter table t rename x to y",
+    ):
+        wal_trail.execute(statement)
+    wal_trail.read()
+    events = [event for event in wal_trail.events() if event["action"] == "I"]
+    assert [event["row_key"] for event in events] == ["1", "2", "3"]
+    assert "SECRET" not in str(events)

@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "9ab0644514bf3e7d5f16ac4f80a275f3116fe87cfce88a749abc684b3b8466a2"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "4064115dd05422b0626b9d5f1b446848d05d06eb6514c261b54a83f03c0c4a44"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -2717,16 +2717,10 @@ as $body$
         where name = any (key)
         group by name
         having count(*) > 1
-    ) or is_from_wal and exists (
-        select from pg_attribute as a
-        where a.attrelid = relation_id and not a.attisdropped
-          and installed_columns ->> a.attnum::text <> a.attname
-          and (a.attname = any (key) or installed_columns ->> a.attnum::text = any (key))
     )
     from (
         select
-            c.relation_id, c.installed_columns,
-            obj_description(p.oid, 'pg_proc')::jsonb #>> '{options,capture}' = 'wal' as is_from_wal,
+            c.installed_columns,
             array(
                 select jsonb_array_elements_text(obj_description(p.oid, 'pg_proc')::jsonb -> 'key')
             ) as key,
