@@ -8,9 +8,10 @@ images are made later.
 
 from __future__ import annotations
 
+import re
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -80,6 +81,10 @@ class Rows(ABC, Generic[R]):
                 if at > 0:
                     return self._plain(data[8:at]), self._plain(data[at + 3 :])
         return self._read_by_cell(data, kind)
+
+    def read_all(self, messages: Sequence[bytes]) -> list[tuple[R | None, R | None]]:
+        """The rows of several messages, each of the same kind."""
+        return list(map(self.read, messages))
 
     @abstractmethod
     def _plain(self, cells: bytes) -> R:
@@ -160,6 +165,7 @@ class Rows(ABC, Generic[R]):
 _Cell = bytes | Missing | None
 """With its length before it, as the message has it."""
 _CELL = b"t\0\0"
+_CELL_AND_LENGTH = re.compile(rb"t\0\0..", re.DOTALL)
 _QUICK_SIZE = 1 << 16
 _UPDATE = ord("U")
 
@@ -219,7 +225,7 @@ def values_of(row: Sent) -> list[bytes | Missing | None]:
 
 def plain_values(cells: bytes) -> list[bytes]:
     """The values of cells that are all text."""
-    return [cell[2:] for cell in cells.split(_CELL)[1:]]
+    return _CELL_AND_LENGTH.split(cells)[1:]
 
 
 def texts_of(row: Sent) -> list[str | None]:
