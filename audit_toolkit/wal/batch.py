@@ -5,11 +5,12 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 
 from audit_toolkit.wal.changes import full_xid
 from audit_toolkit.wal.context import Who, who_of
 from audit_toolkit.wal.decoder import Sent, is_partial
-from audit_toolkit.wal.messages import Begin, Relation
+from audit_toolkit.wal.messages import Begin, Missing, Relation
 from audit_toolkit.wal.staging import Row, stamp
 from audit_toolkit.wal.tables import Found, Made, Table
 
@@ -39,8 +40,8 @@ class Batch:
     parts: list[Part] = field(default_factory=list)
     by_form: dict[int, Part] = field(default_factory=dict)
     """By the identity of the relation, which is one object in one reading; partitions share a part."""
-    made: list[tuple[Row, Table, Made]] = field(default_factory=list)
-    """Events that need no image."""
+    made: list[tuple[int, builtins.bytes, Table, Made]] = field(default_factory=list)
+    """Events that need no image, each with its place and its stamp."""
     count: int = 0
     bytes: int = 0
     commit_lsn: int = 0
@@ -50,27 +51,27 @@ class Batch:
     _stamp: builtins.bytes = b""
 
     def add(self, found: Found) -> None:
-        """One more change, after all others."""
-        table, change, made = found
-        action, relation, before, after, begin, _, context = change
+        """More changes, after all others."""
+        table, changes, made = found
+        action, relation, rows, begin, context = changes
         if begin is not self._begin or context is not self._context:
             self._begin, self._context, self.commit_lsn = begin, context, begin.commit_lsn
-            self._stamp = stamp(change, full_xid(begin.xid, self.next_xid), self.who(context))
-        row = Row(8 * self.count, self._stamp, action, before, after)
-        self.count += 1
+            self._stamp = stamp(begin, full_xid(begin.xid, self.next_xid), self.who(context))
+        place = 8 * self.count
         if made is not None:
-            self.made.append((row, table, made))
+            self.count += 1
+            self.made.append((place, self._stamp, table, made))
             self.bytes += len(made.old_row or "")
             return
+        self.count += len(rows)
         part = self.by_form.get(id(relation)) or self._part(table, relation)
-        if (
-            part.incomplete_lsn is None
-            and action in "UD"
-            and (before is None or is_partial(before))
-        ):
+        if part.incomplete_lsn is None and action in "UD" and not all(map(_is_complete, rows)):
             part.incomplete_lsn = begin.commit_lsn
-        part.rows.append(row)
-        self.bytes += _size(before) + _size(after) + len(self._stamp)
+        part.rows += [
+            (number, self._stamp, action, before, after)
+            for number, (before, after) in zip(count(place, 8), rows, strict=False)
+        ]
+        self.bytes += sum(map(_size, rows)) + len(rows) * len(self._stamp)
 
     def _part(self, table: Table, relation: Relation) -> Part:
         for part in self.parts:
@@ -101,9 +102,21 @@ class Batch:
         return self.is_long or self.bytes >= FLUSH_BYTES
 
 
-def _size(row: Sent | None) -> int:
-    if row is None:
-        return 0
-    if isinstance(row, bytes):
-        return len(row)
+def _is_complete(rows: tuple[Sent | None, Sent | None]) -> bool:
+    """Whether the WAL has the old row whole."""
+    before, _ = rows
+    return before is not None and not is_partial(before)
+
+
+def _size(rows: tuple[Sent | None, Sent | None]) -> int:
+    return sum(
+        [
+            len(row) if isinstance(row, bytes) else _size_of_list(row)
+            for row in rows
+            if row is not None
+        ]
+    )
+
+
+def _size_of_list(row: list[builtins.bytes | Missing | None]) -> int:
     return sum(64 + len(cell) if isinstance(cell, bytes) else 64 for cell in row)

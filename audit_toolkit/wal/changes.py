@@ -5,12 +5,14 @@ Nothing is kept of a transaction but its beginning, so that memory does not grow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, NamedTuple, NoReturn, TypeVar
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 
-from audit_toolkit.wal.decoder import AsSent, Decoder, Rows, Sent, Texts, malformed
+from audit_toolkit.wal.decoder import AsSent, Decoder, Sent, Texts, malformed
 from audit_toolkit.wal.messages import Begin, Commit, Note, Relation, Row, Truncate
 
 R = TypeVar("R")
@@ -19,6 +21,8 @@ CONTEXT_PREFIX = "audit.context"
 """The prefix of the messages that carry the context of the changes behind them."""
 _XIDS = 1 << 32
 _ACTIONS = {b"I": "I", b"U": "U", b"D": "D"}
+_HEAD = itemgetter(slice(5))
+"""The kind of a message, and the table of a row."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -64,6 +68,17 @@ class Change(NamedTuple, Generic[R]):
         return self.begin.committed_at
 
 
+class Changes(NamedTuple):
+    """The same that happened to rows of one table, one after the other, in one transaction and context."""
+
+    action: str
+    relation: Relation
+    rows: list[tuple[Sent | None, Sent | None]]
+    """The old and the new row of each; of a TRUNCATE neither."""
+    begin: Begin
+    context: bytes | None
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """All changes of a transaction were told: the slot may be advanced to here, once they are kept."""
@@ -79,14 +94,46 @@ def read_changes(
     Raises:
         AuditError: a message cannot be decoded, or comes outside a transaction.
     """
-    return _read(data, Texts, prefix)
+    reading = _Reading(Decoder(Texts), prefix)
+    for message in data:
+        if action := _ACTIONS.get(message[:1]):
+            rows = reading.decoder.rows(message)
+            before, after = rows.read(message)
+            begin = reading.begin or _outside(message)
+            reading.ordinal += 1
+            yield Change(
+                action, rows.relation, before, after, begin, reading.ordinal, reading.context
+            )
+            continue
+        for told in reading.take(message):
+            if isinstance(told, Done):
+                yield told
+                continue
+            reading.ordinal += 1
+            begin = reading.begin or _outside(message)
+            yield Change("T", told, None, None, begin, reading.ordinal, reading.context)
 
 
 def read_as_sent(
-    data: Iterable[bytes], *, prefix: str = CONTEXT_PREFIX
-) -> Iterator[Change[Sent] | Done]:
-    """The same, with rows as the messages have them."""
-    return _read(data, AsSent, prefix)
+    data: Iterable[Sequence[bytes]], *, prefix: str = CONTEXT_PREFIX
+) -> Iterator[Changes | Done]:
+    """The same of messages that come in batches, with rows as the messages have them, as many at once as are alike."""
+    reading = _Reading(Decoder(AsSent), prefix)
+    for messages in data:
+        for head, alike in groupby(messages, _HEAD):
+            if action := _ACTIONS.get(head[:1]):
+                some = list(alike)
+                rows = reading.decoder.rows(some[0])
+                begin = reading.begin or _outside(some[0])
+                yield Changes(action, rows.relation, rows.read_all(some), begin, reading.context)
+                continue
+            for message in alike:
+                for told in reading.take(message):
+                    if isinstance(told, Done):
+                        yield told
+                        continue
+                    begin = reading.begin or _outside(message)
+                    yield Changes("T", told, [(None, None)], begin, reading.context)
 
 
 def full_xid(xid: int, next_xid: int) -> int:
@@ -104,37 +151,32 @@ def lsn_text(lsn: int) -> str:
     return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
 
 
-def _read(
-    messages: Iterable[bytes], form: Callable[[Relation], Rows[R]], prefix: str
-) -> Iterator[Change[R] | Done]:
-    decoder = Decoder(form)
+@dataclass(slots=True)
+class _Reading:
+    """Where in a transaction a reading of the slot is."""
+
+    decoder: Decoder[Any]
+    prefix: str
     begin: Begin | None = None
     context: bytes | None = None
-    ordinal = 0
-    for data in messages:
-        if action := _ACTIONS.get(data[:1]):
-            rows = decoder.rows(data)
-            before, after = rows.read(data)
-            ordinal += 1
-            yield Change(
-                action, rows.relation, before, after, begin or _outside(data), ordinal, context
-            )
-            continue
-        match message := decoder.decode(data):
+    ordinal: int = 0
+
+    def take(self, data: bytes) -> tuple[Done | Relation, ...]:
+        """A message about anything but a row: the end of a transaction, or the tables that were emptied."""
+        match message := self.decoder.decode(data):
             case Begin():
-                begin, context, ordinal = message, None, 0
+                self.begin, self.context, self.ordinal = message, None, 0
             case Commit():
-                begin = None
-                yield Done(message.end_lsn)
+                self.begin = None
+                return (Done(message.end_lsn),)
             case Note():
-                if message.transactional and message.prefix == prefix:
-                    context = message.content
+                if message.transactional and message.prefix == self.prefix:
+                    self.context = message.content
             case Truncate():
-                begin = begin or _outside(data)
-                for ordinal, relation in enumerate(message.relations, ordinal + 1):  # noqa: B020
-                    yield Change("T", relation, None, None, begin, ordinal, context)
+                return message.relations
             case _:
                 pass  # about tables, types and origins, which the decoder has taken in
+        return ()
 
 
 def _outside(data: bytes) -> NoReturn:

@@ -17,8 +17,17 @@ Address = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 MESSAGE_LIMIT = 8 * CONTEXT_LIMIT
 """Of a longer one the size is recorded: anybody may write one of a gigabyte."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_JSONB = re.compile(r"\\u0000|[eE][+-]?\d{4,}")
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(name)
+
+
+_STRICT = json.JSONDecoder(parse_constant=_refuse)
+"""Of JSON as PostgreSQL takes it: without NaN and Infinity."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +81,7 @@ def _text(said: dict[str, Any], name: str) -> str | None:
 
 
 def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
+    return _SURROGATE.search(text) is not None
 
 
 def _context(text: str | None) -> str | None:
@@ -83,8 +92,10 @@ def _context(text: str | None) -> str | None:
     if length > CONTEXT_LIMIT:
         return _oversize(length)
     try:
-        is_jsonb = not _NOT_JSONB.search(text) and not any(
-            map(_has_surrogate, _strings(json.loads(text, parse_constant=_refuse)))
+        told = _STRICT.decode(text)
+        # The text itself has no surrogate, so that only an escape can be one.
+        is_jsonb = not _NOT_JSONB.search(text) and not (
+            "\\u" in text and any(map(_has_surrogate, _strings(told)))
         )
     except (ValueError, RecursionError):  # or nested deeper than Python goes
         return None
@@ -93,10 +104,6 @@ def _context(text: str | None) -> str | None:
 
 def _oversize(length: int) -> str:
     return json.dumps({"audit:oversize": {"bytes": length}})
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(name)
 
 
 def _strings(value: object) -> Iterable[str]:

@@ -8,9 +8,10 @@ images are made later.
 
 from __future__ import annotations
 
+import re
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -32,7 +33,7 @@ from audit_toolkit.wal.messages import (
 R = TypeVar("R")
 
 _U8, _U16, _I32, _U32, _U64 = (struct.Struct(f"!{code}") for code in "BHiIQ")
-_BEGIN, _COMMIT = struct.Struct("!QqI"), struct.Struct("!BQQq")
+_BEGIN, _COMMIT, _NOTE = struct.Struct("!QqI"), struct.Struct("!BQQq"), struct.Struct("!BQ")
 _INSERT, _DELETE = b"ID"
 _KEY_ONLY, _WHOLE, _NEW = b"KON"
 _TEXT, _NULL, _UNCHANGED = b"tnu"
@@ -80,6 +81,10 @@ class Rows(ABC, Generic[R]):
                 if at > 0:
                     return self._plain(data[8:at]), self._plain(data[at + 3 :])
         return self._read_by_cell(data, kind)
+
+    def read_all(self, messages: Sequence[bytes]) -> list[tuple[R | None, R | None]]:
+        """The rows of several messages, each of the same kind."""
+        return list(map(self.read, messages))
 
     @abstractmethod
     def _plain(self, cells: bytes) -> R:
@@ -160,6 +165,7 @@ class Rows(ABC, Generic[R]):
 _Cell = bytes | Missing | None
 """With its length before it, as the message has it."""
 _CELL = b"t\0\0"
+_CELL_AND_LENGTH = re.compile(rb"t\0\0..", re.DOTALL)
 _QUICK_SIZE = 1 << 16
 _UPDATE = ord("U")
 
@@ -219,7 +225,7 @@ def values_of(row: Sent) -> list[bytes | Missing | None]:
 
 def plain_values(cells: bytes) -> list[bytes]:
     """The values of cells that are all text."""
-    return [cell[2:] for cell in cells.split(_CELL)[1:]]
+    return _CELL_AND_LENGTH.split(cells)[1:]
 
 
 def texts_of(row: Sent) -> list[str | None]:
@@ -299,9 +305,9 @@ class Decoder(Generic[R]):
         return Truncate(relations, bool(options & _CASCADE), bool(options & _RESTART_IDENTITY))
 
     def _note(self, reader: _Reader) -> Note:
-        transactional = bool(reader.number(_U8))
-        lsn, prefix = reader.number(_U64), reader.string()
-        return Note(transactional, lsn, prefix, reader.take(reader.number(_U32)))
+        transactional, lsn = reader.fields(_NOTE)
+        prefix = reader.string()
+        return Note(bool(transactional), lsn, prefix, reader.take(reader.number(_U32)))
 
 
 _KINDS: dict[bytes, Callable[[Decoder[R], _Reader], Message]] = {
@@ -330,7 +336,12 @@ class _Reader:
         return taken
 
     def fields(self, form: struct.Struct) -> tuple[int, ...]:
-        return form.unpack(self.take(form.size))
+        try:
+            values = form.unpack_from(self.data, self.position)
+        except struct.error:
+            raise malformed(self.data, "it is cut off") from None
+        self.position += form.size
+        return values
 
     def number(self, form: struct.Struct) -> int:
         (value,) = self.fields(form)
@@ -352,8 +363,8 @@ def _column(reader: _Reader) -> Column:
 
 def _is_whole(data: bytes) -> bool:
     """Whether a message of text cells ends where its last cell does."""
-    start = data.rfind(_CELL) + 3
-    return start + 2 + int.from_bytes(data[start : start + 2], "big") == len(data)
+    start, size = data.rfind(_CELL) + 3, len(data)
+    return start + 2 <= size and start + 2 + (data[start] << 8) + data[start + 1] == size
 
 
 def _text(data: bytes) -> str:

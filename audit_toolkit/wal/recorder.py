@@ -78,8 +78,8 @@ class Recorder:
             return
         ids, rules = self._next_ids(batch)
         events = [
-            made_line(row, made, rules[table.function_name].called, ids)
-            for row, table, made in batch.made
+            made_line(place, stamped, made, rules[table.function_name].called, ids)
+            for place, stamped, table, made in batch.made
             if table.function_name in rules
         ]
         if events:
@@ -105,7 +105,7 @@ class Recorder:
 
     def _next_ids(self, batch: Batch) -> tuple[bytes, dict[str, Rule]]:
         """The ids of its events, and the rules of its tables by their functions; none where capture has ended."""
-        tables = [part.table for part in batch.parts] + [table for _, table, _ in batch.made]
+        tables = [part.table for part in batch.parts] + [table for *_, table, _ in batch.made]
         functions = sorted({table.function_name for table in tables})
         (given,) = self._sql.fetch("next_ids", count=batch.count, functions=functions)
         return given["ids"], {

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import product
-from typing import NamedTuple
 
-from audit_toolkit.wal.changes import Change
 from audit_toolkit.wal.context import Address, Who
 from audit_toolkit.wal.decoder import NULL_FIELD, Sent, fields_of, is_partial
 from audit_toolkit.wal.images import Images
+from audit_toolkit.wal.messages import Begin
 from audit_toolkit.wal.tables import Made, Rule
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -46,20 +45,13 @@ COPIED = (
 """The columns of an event."""
 
 
-class Row(NamedTuple):
-    """A change that is to become a line."""
-
-    number: int
-    """Its place in the batch."""
-    stamp: bytes
-    action: str
-    before: Sent | None
-    after: Sent | None
+Row = tuple[int, bytes, str, Sent | None, Sent | None]
+"""A change that is to become a line: its place among the ids of the batch, its stamp, action, old and new row."""
 
 
-def stamp(change: Change[Sent], transaction_id: int, who: Who) -> bytes:
+def stamp(begin: Begin, transaction_id: int, who: Who) -> bytes:
     """The fields of a line that all changes of a transaction share, up to the next context."""
-    return _STAMP.pack(8, change.begin.moment, 8, transaction_id) + _who_fields(who)
+    return _STAMP.pack(8, begin.moment, 8, transaction_id) + _who_fields(who)
 
 
 def staged_lines(rows: Iterable[Row], columns: int, ids: bytes) -> Iterator[bytes]:
@@ -90,21 +82,19 @@ def is_wide(columns: int) -> bool:
     return len(STAGED) + 2 * columns > _MOST_COLUMNS
 
 
-def event_lines(rows: Iterable[Row], images: Images, rule: Rule, ids: bytes) -> Iterator[bytes]:
+def event_lines(rows: Sequence[Row], images: Images, rule: Rule, ids: bytes) -> Iterator[bytes]:
     """Events with images that are made here."""
     head = _U16.pack(len(COPIED)) + _EIGHT
     actions = {action: _field(action) + b"".join(map(_field, rule.called)) for action in "IUDT"}
-    image_of = images.of
+    olds = images.of([before for _, _, _, before, _ in rows if before is not None])
+    news = images.of([after for *_, after in rows if after is not None])
     for number, stamped, action, before, after in rows:
-        old, old_key = (None, None) if before is None else image_of(before)
+        old, old_key = (None, None) if before is None else next(olds)
+        new, key = (None, None) if after is None else next(news)
         if before is not None and is_partial(before):
             old = None
-        if before == after and before is not None:
-            if not rule.log_unchanged:
-                continue
-            new, key = old, old_key
-        else:
-            new, key = (None, None) if after is None else image_of(after)
+        if before == after and before is not None and not rule.log_unchanged:
+            continue
         if action == "D":
             key, old_key = old_key, None
         elif key == old_key:
@@ -123,12 +113,12 @@ def event_lines(rows: Iterable[Row], images: Images, rule: Rule, ids: bytes) -> 
         )
 
 
-def made_line(row: Row, made: Made, called: tuple[str, str], ids: bytes) -> bytes:
+def made_line(place: int, stamped: bytes, made: Made, called: tuple[str, str], ids: bytes) -> bytes:
     """The line of an event that needs no image."""
-    head = _U16.pack(len(COPIED)) + _EIGHT + ids[row.number : row.number + 8]
+    head = _U16.pack(len(COPIED)) + _EIGHT + ids[place : place + 8]
     new_row = None if made.new_row is None else json.dumps(made.new_row)
     fields = (made.action, *called, made.row_key, None)  # no former key
-    return b"".join((head, row.stamp, *map(_field, fields), _jsonb(made.old_row), _jsonb(new_row)))
+    return b"".join((head, stamped, *map(_field, fields), _jsonb(made.old_row), _jsonb(new_row)))
 
 
 @lru_cache(maxsize=64)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from audit_toolkit.wal.changes import Change, lsn_text
+from audit_toolkit.wal.changes import Changes, lsn_text
 from audit_toolkit.wal.decoder import Sent, texts_of
 from audit_toolkit.wal.messages import Relation
 
@@ -96,8 +96,8 @@ class Made:
     """The name that the table had, where the trail may know it by another one."""
 
 
-Found = tuple[Table, Change[Sent], Made | None]
-"""A change of a table, and the event of it where there is no image to be made."""
+Found = tuple[Table, Changes, Made | None]
+"""Changes of a table, or the one event of them where there is no image to be made."""
 
 
 @dataclass(slots=True)
@@ -128,8 +128,8 @@ class Tables:
         """The table as it is known by now."""
         return self._by_function.get(table.function_name, table)
 
-    def of(self, change: Change[Sent]) -> tuple[Found, ...]:
-        """What is to be recorded of a change."""
+    def of(self, change: Changes) -> tuple[Found, ...]:
+        """What is to be recorded of changes."""
         relation = change.relation.oid
         table = self._by_relation.get(relation)
         if table is None:
@@ -142,21 +142,28 @@ class Tables:
             return self._emptied(table, change)
         return ((table, change, None),)
 
-    def _told(self, change: Change[Sent]) -> tuple[Found, ...]:
-        """A row of the table by which triggers on TRUNCATE say what they find."""
-        if change.action != "I" or change.after is None:
+    def _told(self, change: Changes) -> tuple[Found, ...]:
+        """Rows of the table by which triggers on TRUNCATE say what they find."""
+        if change.action != "I":
             return ()
+        rows = (self._told_row(change, after) for _, after in change.rows if after is not None)
+        return tuple(row for row in rows if row is not None)
+
+    def _told_row(self, change: Changes, row: Sent) -> Found | None:
         names = (column.name for column in change.relation.columns)
-        said = dict(zip(names, texts_of(change.after), strict=True))
+        said = dict(zip(names, texts_of(row), strict=True))
         self._announced_in(change).add(int(said["relation_id"] or 0))
         table = self._by_function.get(said["function_name"] or "")
         if table is None or said["action"] not in ("D", "T") or not _is_read(table, change):
-            return ()
+            return None
         called = (said["schema_name"] or "", said["table_name"] or "")
-        made = Made(said["action"], said["row_key"], said["old_row"], called=called)
-        return ((table, change, made),)
+        return (
+            table,
+            change,
+            Made(said["action"], said["row_key"], said["old_row"], called=called),
+        )
 
-    def _emptied(self, table: Table, change: Change[Sent]) -> tuple[Found, ...]:
+    def _emptied(self, table: Table, change: Changes) -> tuple[Found, ...]:
         relation = change.relation
         if relation.oid in self._announced_in(change):
             return ()  # its rows were told, and that the table was emptied
@@ -168,13 +175,13 @@ class Tables:
         )
         return ((table, change, _gap(reason, change)),)
 
-    def _announced_in(self, change: Change[Sent]) -> set[int]:
+    def _announced_in(self, change: Changes) -> set[int]:
         if change.begin.commit_lsn != self._transaction:
             self._transaction = change.begin.commit_lsn
             self._announced.clear()
         return self._announced
 
-    def _of_unknown(self, change: Change[Sent]) -> tuple[Found, ...]:
+    def _of_unknown(self, change: Changes) -> tuple[Found, ...]:
         """A table that nothing is known of: a partition that came and went since the last reading, perhaps."""
         relation = change.relation
         if relation.oid in self._unknown:
@@ -192,10 +199,10 @@ class Tables:
         )
 
 
-def _is_read(table: Table, change: Change[Sent]) -> bool:
+def _is_read(table: Table, change: Changes) -> bool:
     return table.wal_since is not None and change.begin.commit_lsn > table.wal_since
 
 
-def _gap(reason: str, change: Change[Sent]) -> Made:
+def _gap(reason: str, change: Changes) -> Made:
     to_lsn = lsn_text(change.begin.commit_lsn)
     return Made("G", new_row={"capture": "resumed", "reason": reason, "to_lsn": to_lsn})

@@ -651,10 +651,10 @@ class Worker:
 class _Count:
     number: int = 0
 
-    def of(self, batches: Iterator[list[bytes]]) -> Iterator[bytes]:
+    def of(self, batches: Iterator[list[bytes]]) -> Iterator[list[bytes]]:
         for messages in batches:
             self.number += len(messages)
-            yield from messages
+            yield messages
 
 
 def slot_name(connection: Connection, schema: str) -> str:

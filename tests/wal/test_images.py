@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import random
 from typing import Any
 
 import pytest
 
 from audit_toolkit.config import Capture, Mask
+from audit_toolkit.wal import Missing
+from audit_toolkit.wal.decoder import Sent
 from audit_toolkit.wal.images import images_of
 from audit_toolkit.wal.recorder import Recorder
 from audit_toolkit.wal.slot import peek
@@ -138,6 +142,48 @@ def test_the_server_makes_what_is_not_text_in_json(
 ) -> None:
     assert images_of(columns, key) is None
     assert images_of([("id", "bigint")], ["id"]) is not None
+
+
+ROWS: list[list[str | Missing | None]] = [
+    ["1", "a", "2026-01-02 03:04:05+00", "NaN", "t"],
+    ["2", "\u00e9%", "0044-03-15 01:00:00+00 BC", "-0.5", "f"],
+    ["3", 'b"\\', "infinity", "Infinity", "t"],
+    ["4", None, None, "1", None],
+    ["5", Missing.ABSENT, None, "2", "f"],
+    [Missing.UNCHANGED, "", None, "3", "t"],
+    ["7", "", None, None, "t"],
+]
+
+
+def test_rows_at_once_are_as_each_alone() -> None:
+    types = ("bigint", "text", "timestamp with time zone", "numeric", "boolean")
+    columns = [(f"{'%' * number}c", name) for number, name in enumerate(types)]
+    draw = random.Random(8)
+    for key in (["c"], ["%c"], ["c", "%%c"], []):
+        images = images_of(columns, key)
+        assert images is not None
+        alone = [next(iter(images.of([sent(row)]))) for row in ROWS]
+        assert json.loads(alone[3][0]) == {
+            "c": 4,
+            "%c": None,
+            "%%c": None,
+            "%%%c": 1,
+            "%%%%c": None,
+        }
+        for _ in range(60):
+            places = [draw.randrange(len(ROWS)) for _ in range(draw.randrange(5))]
+            made = list(images.of([sent(ROWS[place]) for place in places]))
+            assert made == [alone[place] for place in places]
+
+
+def sent(row: list[str | Missing | None]) -> Sent:
+    """A row as the WAL has it."""
+    cells = [
+        len(cell.encode()).to_bytes(4, "big") + cell.encode() if isinstance(cell, str) else cell
+        for cell in row
+    ]
+    texts = [cell for cell in cells if isinstance(cell, bytes)]
+    return b"".join([b"t" + text for text in texts]) if len(texts) == len(row) else cells
 
 
 def test_what_the_wal_has_of_old_rows_is_kept_where_the_replica_identity_was_changed(
