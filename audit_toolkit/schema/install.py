@@ -66,6 +66,7 @@ _FUNCTIONS = {
     "noted_as": "(text, text, text)",
     "noted_by": "(text)",
     "is_noted": "(text, text, text)",
+    "note_here": "(text)",
     "note_again": "(text)",
     "is_second_trigger": "(text, text[], oid, text, text, text)",
     "is_as_installed": "(text, text[], text[], boolean, text[])",
