@@ -76,6 +76,7 @@ _FUNCTIONS = {
     "has_other_key": "(text)",
     "has_withheld": "(text)",
     "has_truncated_leaf": "(regclass, text)",
+    "note_former": "(regclass, text)",
     "note_beginning": "(regclass, text)",
     "begin_capture": "(regclass, text)",
     "note_capture": "(regclass, text)",

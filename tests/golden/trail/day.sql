@@ -74,7 +74,7 @@ begin
           and (
               p.proname like 'capture\_%'
               or p.proname like 'replay\_%'
-              or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
           )
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted)
@@ -130,7 +130,7 @@ from (
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
     where pronamespace = to_regnamespace('audit')
-      and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+      and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "269aa44ef46e555843ef2f91f7c68d9cf20b1ab6857c737e02b98ec5b4aecb8b"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "594472cf7994512fd77e1ab9bec15fbbaa8ec3d9cbde06556d1159417455a020"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -2168,7 +2168,7 @@ begin
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -2830,6 +2830,66 @@ $body$;
 
 revoke all on function audit.has_truncated_leaf(regclass, text) from public;
 
+create or replace function audit.note_former(relation regclass, function_name text)
+    returns void
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    said jsonb;
+    name_now text[];
+    key_now jsonb;
+begin
+    select obj_description(p.oid, 'pg_proc')::jsonb into said
+    from pg_proc as p
+    where p.proname = note_former.function_name
+      and p.pronamespace = 'audit'::regnamespace
+      and obj_description(p.oid, 'pg_proc') like '{"%';
+    select array[n.nspname, c.relname], coalesce(
+        (
+            select jsonb_agg(a.attname order by k.place)
+            from pg_index as i
+            cross join unnest(i.indkey::smallint[]) with ordinality as k (attnum, place)
+            join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.attnum
+            where i.indrelid = c.oid and i.indisprimary and k.place <= i.indnkeyatts
+        ),
+        '[]')
+    into name_now, key_now
+    from pg_class as c
+    join pg_namespace as n on n.oid = c.relnamespace
+    where c.oid = relation;
+    if not exists (
+        select from audit.logged_actions
+        where schema_name = said -> 'table' ->> 0 and table_name = said -> 'table' ->> 1
+    ) then
+        return;
+    end if;
+    if said -> 'table' <> to_jsonb(name_now) and not exists (
+        -- Events under the name are those of another audited table, too, and nothing tells them apart.
+        select from pg_trigger as t
+        join pg_proc as p on p.oid = t.tgfoid
+        where t.tgrelid = to_regclass(format('%I.%I', said -> 'table' ->> 0, said -> 'table' ->> 1))
+          and p.pronamespace = 'audit'::regnamespace
+          and p.proname like 'capture\_%'
+    ) then
+        insert into audit.logged_actions (schema_name, table_name, action, new_row)
+        values (name_now[1], name_now[2], 'M', jsonb_build_object(
+            'change', 'renamed',
+            'from', said -> 'table',
+            'to', to_jsonb(name_now),
+            'relation', relation::oid::bigint));
+    end if;
+    if said -> 'key' <> key_now then
+        insert into audit.logged_actions (schema_name, table_name, action, new_row)
+        values (name_now[1], name_now[2], 'G', jsonb_build_object(
+            'capture', 'resumed',
+            'reason', 'its primary key was changed: events of before have the former key'));
+    end if;
+end
+$body$;
+
+revoke all on function audit.note_former(regclass, text) from public;
+
 create or replace function audit.note_beginning(relation regclass, function_name text)
     returns void
     language plpgsql
@@ -2909,6 +2969,7 @@ begin
           )
         having bool_and(t.tgenabled = 'A')
     ) then
+        perform audit.note_former(relation, function_name);
         return;
     end if;
 
@@ -7691,6 +7752,9 @@ comment on function audit.has_withheld(text)
 comment on function audit.has_truncated_leaf(regclass, text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.note_former(regclass, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.note_beginning(regclass, text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -7923,7 +7987,7 @@ begin
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
             where pronamespace = 'audit'::regnamespace
-              and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
