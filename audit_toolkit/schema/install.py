@@ -53,6 +53,7 @@ _FUNCTIONS = {
     "table_with_capture": "(text, oid)",
     "require_owner": "(oid)",
     "let_owner_partition": "(regclass, text)",
+    "columns_restored": "(jsonb, jsonb)",
     "note_changes_by": "(text, jsonb)",
     "note_changes": "(text)",
     "present_home": "()",
