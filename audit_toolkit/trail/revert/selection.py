@@ -389,7 +389,8 @@ def _image_at(
         with answered():
             image = fetch(connection, sql, parameters | {"row_key": key})[0]["image"]
         if image is not None:
-            return exact_json.loads(image)
+            row: Row = exact_json.loads(image)
+            return row
     return None
 
 
