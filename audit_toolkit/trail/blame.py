@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit import exact_json
-from audit_toolkit.errors import UsageError
 from audit_toolkit.exact_json import Json
 from audit_toolkit.trail.event import Action, Event, Row
 from audit_toolkit.trail.history.read import stream_events
-from audit_toolkit.trail.rows.lookup import find_subject, since_when, warn_of_absence
+from audit_toolkit.trail.rows.lookup import find_subject, no_such_row, warn_of_absence
 
 if TYPE_CHECKING:
     import psycopg
@@ -69,11 +68,7 @@ def find_blame(connection: Connection, table: str, key: object, *, schema: str =
     warn_of_absence(connection, subject)
     found = _trace(stream_events(connection, subject))
     if not found.origins:
-        raise UsageError(
-            f"no such row in the trail: {subject.table} {subject.key}",
-            hint=f"if the row exists, it has not changed {since_when(connection, schema)}; audit "
-            "baseline records such rows",
-        )
+        raise no_such_row(connection, subject)
     order = {column: place for place, column in enumerate(subject.columns)}
     ordered = sorted(found.origins, key=lambda origin: order.get(origin.column, len(order)))
     return replace(found, origins=tuple(ordered))

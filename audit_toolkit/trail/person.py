@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from audit_toolkit import exact_json
 from audit_toolkit.catalog import find_relation
 from audit_toolkit.connection import fetch
-from audit_toolkit.errors import UsageError
 from audit_toolkit.exact_json import Json
 from audit_toolkit.names import QualifiedName, Sql
 from audit_toolkit.templates import render
@@ -16,7 +15,7 @@ from audit_toolkit.trail.event import Action, Event, redaction_of
 from audit_toolkit.trail.history.read import stream_events
 from audit_toolkit.trail.revert.targets import read_references
 from audit_toolkit.trail.rows.keys import equal_keys, read_key_columns
-from audit_toolkit.trail.rows.lookup import Subject, find_subject, since_when
+from audit_toolkit.trail.rows.lookup import Subject, find_subject, no_such_row
 from audit_toolkit.trail.rows.table_names import TableName, find_names, of_names
 
 if TYPE_CHECKING:
@@ -65,14 +64,14 @@ def events_of_person(
     found: dict[int, Event] = {}
     seen: set[tuple[QualifiedName, str | None]] = set()
     todo: list[tuple[str, object]] = [(table, key)]
-    asked = ""
+    asked: Subject | None = None
     while todo:
         name, one = todo.pop()
         subject = find_subject(connection, name, one, schema=schema)
         if (subject.table, subject.key) in seen:
             continue
         seen.add((subject.table, subject.key))
-        asked = asked or f"{subject.table} {subject.key}"
+        asked = asked or subject
         own = _live(connection, subject)
         if past is not None:
             own = _with_past(connection, subject, own, past)
@@ -81,11 +80,8 @@ def events_of_person(
             if reference.parent == subject.table:
                 children = _children(connection, reference, own, schema, past)
                 todo += [(str(reference.child), (child,)) for child in children]
-    if not found:
-        raise UsageError(
-            f"no such row in the trail: {asked}",
-            hint=f"if the row exists, it has not changed {since_when(connection, schema)}",
-        )
+    if asked is not None and not found:
+        raise no_such_row(connection, asked)
     return [found[number] for number in sorted(found)]
 
 
@@ -97,7 +93,7 @@ def _with_past(
     connection: Connection, subject: Subject, live: list[Event], past: Past
 ) -> list[Event]:
     """The events of a row, those included that have left the database."""
-    keys = {key for key in (subject.key, *subject.equal_keys) if key is not None}
+    keys = set(subject.keys)
     keys |= _equal_keys(connection, subject, past)
     events = {event.event_id: event for event in live}
     known = keys | _keys_of(live)

@@ -98,7 +98,7 @@ def row_at(
 
     def find(sql: str, more: dict[str, object]) -> Row | None:
         with answered(), prepared_session(connection):
-            for one in (subject.key, *subject.equal_keys):
+            for one in subject.keys:
                 asked = subject.parameters | {"row_key": one, "at": at} | more
                 for row in fetch(connection, sql, asked):
                     if row["image"] is not None:

@@ -242,6 +242,50 @@ def test_columns_that_change_places_are_noted_though_another_session_was_noting_
     assert [said["renamed"] for _, said in changes(trail)] == [{"a": "b", "b": "a"}]
 
 
+REPEATABLE = "begin isolation level repeatable read;"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [{}, {"capture": Capture.STATEMENT}, {"store": Store.DELTA}],
+    ids=["row", "statement", "delta"],
+)
+def test_columns_that_change_places_are_noted_under_repeatable_read(
+    trail: Trail, rule: dict[str, Any]
+) -> None:
+    trail.execute("create table t (id int primary key, a text, b text)")
+    trail.audit("t", **rule)
+    trail.execute("insert into t values (1, 'a', 'b')")
+    trail.execute(SWAP)
+    trail.execute(f"{REPEATABLE} update t set a = 'lost'; rollback")
+    trail.execute(f"{REPEATABLE} savepoint s; update t set a = 'lost'; rollback to s; commit")
+    trail.execute(f"{REPEATABLE} savepoint s; update t set a = a || '2'; release s; commit")
+    trail.execute(f"{REPEATABLE} update t set a = a || '3'; commit")
+    for statement in ("select audit.note_changes()", "update t set a = a || '4'"):
+        now = trail.execute("select * from audit.table_at(null::t, clock_timestamp())")
+        assert now == trail.execute("select * from t")
+        trail.execute(statement)
+    assert len(changes(trail)) == 1
+
+
+def test_of_transactions_with_a_snapshot_one_notes_and_none_fails(trail: Trail) -> None:
+    trail.execute("create table t (id int primary key, a text, b text)")
+    trail.audit("t")
+    trail.execute("insert into t values (1, 'a', 'b'), (2, 'a', 'b'), (3, 'a', 'b')")
+    trail.execute(SWAP)
+    writers = [trail.database.connect() for _ in range(3)]
+    for writer in writers:
+        writer.execute(f"{REPEATABLE} select txid_current()")
+    writers[0].execute("update t set a = a || '0' where id = 1")
+    writers[1].execute("update t set a = a || '1' where id = 2")  # waits for nobody
+    writers[0].execute("commit")
+    writers[1].execute("update t set a = a || '2' where id = 2; commit")
+    writers[2].execute("update t set a = a || '3' where id = 3; commit")  # the registry is another
+    assert len(changes(trail)) == 1
+    now = trail.execute("select * from audit.table_at(null::t, clock_timestamp()) order by 1")
+    assert now == trail.execute("select * from t order by 1")
+
+
 @pytest.mark.parametrize("setting", ["noted", "noted_again"])
 def test_no_setting_hides_a_rename(trail: Trail, setting: str) -> None:
     trail.execute(ORDERS)

@@ -13,7 +13,7 @@ from audit_toolkit.config import TrailSettings
 from audit_toolkit.migrations import init_project
 from audit_toolkit.plan import apply
 from audit_toolkit.schema import plan_trail
-from audit_toolkit.schema.install import READER_FUNCTIONS
+from audit_toolkit.schema.install import READER_FUNCTIONS, plan_trail_upgrade
 from tests.plugins.catalogue import Entry, catalogue
 from tests.plugins.database import Database, MakeDatabase
 from tests.plugins.project import Shop
@@ -151,6 +151,39 @@ def test_a_release_becomes_what_this_version_installs(
     constraints = [entry[1] for entry in lost if entry[0] == "constraint"]  # since PostgreSQL 18
     assert all("session_user_n" in name for name in constraints)
     assert {entry[0] for entry in lost} <= {"column", "constraint"}
+
+
+FORMER = {
+    "moved": "alter table orders rename to purchases; create schema sales; alter table purchases set schema sales",
+    "another has the name": "alter table orders rename to purchases; create table orders (id int)",
+    "another key": "alter table orders rename to purchases; alter table purchases rename id to number",
+}
+
+
+@pytest.mark.parametrize("kind", some_quick(FORMER, ["another has the name", "another key"]))
+def test_a_table_that_was_renamed_before_the_upgrade_keeps_its_events(
+    kind: str, released: MakeInstalled
+) -> None:
+    ddl = FORMER[kind]
+    old = released(RELEASES / "0.2.0" / "capture_row.sql")
+    old.database.execute(ddl)
+    table = "sales.purchases" if "sales" in ddl else "purchases"
+    old.database.execute(f"update {table} set total = 2")  # recorded under its former name
+    apply(plan_trail_upgrade("audit"), old.database.connection)
+    Trail(old.database).audit(table)
+    old.database.execute(f"update {table} set total = 3")
+    told = "".join(str(event[3]) for event in old.events())
+    if "number" in ddl:
+        assert told == "IUMGU"
+        return
+    assert told == "IUMU"
+    [(present,)] = old.database.execute(f"select to_jsonb(x) from {table} as x")
+    [(known,)] = old.database.execute(
+        f"select to_jsonb(x) from audit.table_at(null::{table}, clock_timestamp()) as x"
+    )
+    assert known == present
+    versions = f"select row_image ->> 'total' from audit.history('{table}', '1')"
+    assert [total for (total,) in old.database.execute(versions)] == ["9.90", "2", "3"]
 
 
 @pytest.mark.parametrize("script", some_quick(CAPTURES, QUICK[2:3]), ids=release_and_case)

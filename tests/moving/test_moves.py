@@ -204,3 +204,50 @@ def test_columns_are_followed_after_a_restore_that_numbers_them_anew(
     empty.execute("insert into people (nr, pin) values (7, 'hunter2'); update users set v = 'b'")
     seen = [(e["row_key"], e["new_row"]) for e in empty.events() if e["action"] in "IU"]
     assert seen == [("1", {"id": 1, "v": "a"}), ("7", {"nr": 7}), ("1", {"id": 1, "v": "b"})]
+
+
+@pytest.mark.parametrize("adopted", [False, True], ids=["adopted later", "adopted before"])
+def test_a_table_is_followed_through_renames_before_and_after_a_restore(
+    shop: Trail, empty: Trail, move: Move, adopted: bool
+) -> None:
+    shop.execute("alter table orders rename to purchases; update purchases set status = 'paid'")
+    move(shop, empty)
+    if adopted:
+        assert run(empty, *ADOPT).exit_code == 0
+    empty.execute("alter table purchases rename to bought; update bought set status = 'sent'")
+    if not adopted:
+        assert run(empty, *ADOPT).exit_code == 0
+    empty.execute("update bought set status = 'back' where id = 2")
+    known = "select * from audit.table_at(null::bought, clock_timestamp()) order by id"
+    assert empty.execute(known) == [(1, "sent"), (2, "back")]
+    versions = "select row_image ->> 'status' from audit.history('bought', '1')"
+    assert [status for (status,) in empty.execute(versions)] == ["new", "paid", "sent"]
+    asked = run(empty, "history", "orders", "1").stderr
+    assert "note: public.orders is now called public.bought" in asked
+
+
+@pytest.mark.parametrize("adopted", [False, True], ids=["not adopted", "adopted"])
+def test_columns_that_were_renamed_just_before_a_dump_are_followed(
+    trail: Trail, empty: Trail, move: Move, adopted: bool
+) -> None:
+    trail.execute(
+        "create table t (x int, id int primary key, a text, b text, c int);"
+        "alter table t drop x; create table u (id int primary key, a text)"
+    )
+    trail.audit("t")
+    trail.audit("u")
+    trail.execute(
+        "insert into t values (1, 'a', 'b', 3), (2, 'a', 'b', 3); insert into u values (1, 'a');"
+        "alter table t rename a to former; alter table t rename b to other; alter table t add d int;"
+        "alter table u rename a to last"
+    )
+    move(trail, empty)
+    if adopted:
+        assert run(empty, *ADOPT).exit_code == 0
+    else:
+        empty.execute("select audit.note_changes()")
+    empty.execute("update t set d = 5 where id = 1")
+    known = "select * from audit.table_at(null::{}, clock_timestamp()) order by id"
+    # Of the last column, nothing says whether it is another one.
+    assert empty.execute(known.format("u")) == [(1, None)]
+    assert empty.execute(known.format("t")) == [(1, "a", "b", 3, 5), (2, "a", "b", 3, None)]

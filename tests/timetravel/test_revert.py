@@ -237,6 +237,16 @@ def test_restore_to_before_it_was_there(shop: Trail, audit: Audit) -> None:
     assert shop.execute("select line from lines where order_id = 11") == [(1,)]
 
 
+def test_restore_of_a_row_that_the_trail_never_had(shop: Trail, audit: Audit) -> None:
+    shop.execute("alter table orders disable trigger all; insert into orders values (77, 1, 3)")
+    shop.execute("alter table orders enable trigger all")
+    for key in ("99", "77"):
+        refused = audit("restore", "orders", key, "--at", "1h", "--apply", code=2)
+        assert f"error: no such row in the trail: public.orders {key}" in refused.stderr
+        assert "hint: if the row exists, it has not changed since capture began" in refused.stderr
+    assert "77" in [row[0] for row in shop.execute("select id::text from orders")]
+
+
 def test_restore_of_an_event_of_another_row(shop: Trail, audit: Audit) -> None:
     number = str(shop.events()[0]["event_id"])
     refused = audit("restore", "orders", "10", "--event", number, code=2)

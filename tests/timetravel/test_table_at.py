@@ -289,3 +289,50 @@ def test_without_statistics_no_pairs_are_compared(trail: Trail) -> None:
     removed = [int(n) for n in re.findall(r'"Rows Removed by Join Filter": (\d+)', "".join(plans))]
     assert any("row_images_at" in plan for plan in plans)
     assert sum(removed) < 2000
+
+
+NEXT = {
+    "nothing": ("select 1", []),
+    "another": ("insert into queue values (1, 'x')", []),
+    "inserted": (
+        "alter table queue disable trigger \"00_a\"; insert into queue values (1, 'y')",
+        [1],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NEXT)
+def test_a_row_that_a_trigger_deletes_at_once_is_gone(trail: Trail, kind: str) -> None:
+    """The trigger comes before ours, and so does its DELETE before the INSERT that fired it."""
+    trail.execute("""
+        create table queue (id int primary key, v text);
+        create function take() returns trigger language plpgsql as
+            'begin delete from queue where id = new.id; return null; end';
+        create trigger "00_a" after insert on queue for each row execute function take()
+    """)
+    trail.audit("queue")
+    start = now(trail)
+    trail.execute("insert into queue values (1, 'x')")
+    assert trail.story() == [("D", "1"), ("I", "1")]
+    taken = now(trail)
+    then, expected = NEXT[kind]
+    trail.execute(then)
+    question = "select id from audit.table_at(null::queue, %s)"
+    assert trail.execute(question, [start]) == trail.execute(question, [taken]) == []
+    assert [row for (row,) in trail.execute(question, [now(trail)])] == expected
+
+
+@pytest.mark.parametrize("then", ["select 1", "update kept set v = 'y'", "delete from kept"])
+def test_a_row_that_was_put_back_as_it_was_stays(trail: Trail, then: str) -> None:
+    trail.execute(
+        "create table kept (id int primary key, v text); insert into kept values (1, 'x')"
+    )
+    trail.audit("kept")
+    start = now(trail)
+    trail.execute("begin; delete from kept; insert into kept values (1, 'x'); commit")
+    back = now(trail)
+    trail.execute(then)
+    question = "select v from audit.table_at(null::kept, %s)"
+    assert trail.execute(question, [back]) == [("x",)]
+    with pytest.raises(psycopg.Error, match="only from"):
+        trail.execute(question, [start])

@@ -11,6 +11,7 @@ import pytest
 from audit_toolkit import trail as verbs
 from audit_toolkit.trail import ConflictError, Selection
 from tests.plugins.trail import Trail
+from tests.timetravel.words import now
 
 RETYPED = [
     ("int", "1", "2", "numeric(10, 2)"),
@@ -160,3 +161,14 @@ def test_an_equal_key_that_another_row_took(equal: Trail) -> None:
     assert equal.execute("select * from items order by k") == [("bar", "b"), ("Foo", "a")]
     verbs.apply_revert(equal.connection, Selection(after_event=equal.events()[-1]["event_id"] - 2))
     assert equal.execute("select * from items") == [("foo", "b")]
+
+
+def test_a_moment_is_of_all_ways_to_write_a_key(equal: Trail) -> None:
+    equal.execute("create table items (k citext primary key, v text)")
+    equal.audit("items")
+    equal.execute("insert into items values ('Foo', 'a')")
+    moment = now(equal)
+    equal.execute("delete from items")
+    equal.execute("insert into items values ('foo', 'b')")
+    verbs.apply_restore(equal.connection, "items", "foo", at=moment)
+    assert equal.execute("select * from items") == [("Foo", "a")]

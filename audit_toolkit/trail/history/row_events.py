@@ -32,7 +32,7 @@ def own_events(
     known: dict[int, Event] = {}
     own: list[Event] = []
     asked: set[str | None] = set()
-    named: set[str | None] = {subject.key, *subject.equal_keys}
+    named: set[str | None] = {*subject.keys}
     keys = named
     while keys - asked:
         found = _events_of_keys(connection, subject, keys - asked, reach)

@@ -7,7 +7,7 @@ anew and runs it in the same transaction, whose context says what it puts back.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
@@ -42,7 +42,13 @@ from audit_toolkit.trail.revert.targets import (
     read_present,
     read_references,
 )
-from audit_toolkit.trail.rows.lookup import Subject, find_subject, trail_table, warn_of_gap
+from audit_toolkit.trail.rows.lookup import (
+    Subject,
+    find_subject,
+    no_such_row,
+    trail_table,
+    warn_of_gap,
+)
 from audit_toolkit.trail.rows.renamed import as_called_now
 from audit_toolkit.trail.rows.table_names import find_names, of_names
 from audit_toolkit.trail.time_travel import answered, require_zone
@@ -194,7 +200,7 @@ def plan_restore(
     Of an event that deleted the row: as it was before. A row that was not there then is deleted. With
     `with_children`, so are the rows that referred to it then by foreign keys, and those that referred
     to them; what came to it since stays.
-    Raises what `plan_revert` and `row_at` raise.
+    Raises what `plan_revert` and `row_at` raise, and `UsageError` where the trail has no event of the row.
     """
     with database_errors("plan the restore"):
         return _plan_restore(
@@ -216,6 +222,8 @@ def _plan_restore(
     lock: bool,
 ) -> Undo:
     subject = find_subject(connection, table, key, schema=schema)
+    if not subject.known:
+        raise no_such_row(connection, subject)
     wanted, moment, as_of = _wanted(connection, subject, at, event, schema)
     warn_of_gap(connection, subject.table, subject.key, as_of, schema=schema)
     home = read_homes(connection, [subject.table], schema)[subject.table]
@@ -224,7 +232,7 @@ def _plan_restore(
     wanted = wanted and row_typed_now(connection, home, wanted)
     key_values = key_values_of(home.table, subject.key) if wanted is None else wanted
     reversals = [
-        _restored(connection, home, subject.key, key_values, wanted, schema, lock=lock),
+        _restored(connection, home, subject.keys, key_values, wanted, schema, lock=lock),
     ]
     if with_children:
         if wanted is None:
@@ -245,7 +253,7 @@ def _plan_restore(
 def _restored(
     connection: Connection,
     home: RevertTarget,
-    key: str | None,
+    keys: tuple[str, ...],
     key_values: Row,
     wanted: Row | None,
     schema: str,
@@ -256,13 +264,13 @@ def _restored(
     if wanted is not None and present is not None:
         wanted = different(wanted, present, home)
         latest = datetime.now(UTC) + timedelta(days=1)
-        known = _image_at(connection, home.table.name, key, latest, schema) or {}
+        known = _image_at(connection, home.table.name, keys, latest, schema) or {}
         # What is masked cannot be compared with the row, but with what was captured of it last.
         for column in (*home.hidden, *home.excluded):
             if column in wanted and exact_json.same(known.get(column), wanted[column]):
                 del wanted[column]
     return Reversal(
-        table=home.table.name, key=key, key_values=key_values, left=present, wanted=wanted
+        table=home.table.name, key=keys[0], key_values=key_values, left=present, wanted=wanted
     )
 
 
@@ -305,7 +313,7 @@ def _restored_children(
             known.add(child["row_key"])
             image = row_typed_now(connection, home, exact_json.loads(child["image"]))
             found.append(
-                _restored(connection, home, child["row_key"], image, image, schema, lock=lock)
+                _restored(connection, home, (child["row_key"],), image, image, schema, lock=lock)
             )
             found += _restored_children(
                 connection, reference.child, image, at, schema, lock=lock, seen=seen
@@ -346,21 +354,21 @@ def _wanted(
     schema: str,
 ) -> tuple[Row | None, str, datetime]:
     """The row, what it is as of in words, and the moment at which its children are looked for."""
-    table, keys = subject.table, {subject.key, *subject.equal_keys}
+    table, keys = subject.table, subject.keys
     if (at is None) == (event is None):
         raise UsageError("give either a time or an event to restore a row")
     if at is not None:
         require_zone(at)
-        return _image_at(connection, table, subject.key, at, schema), at.isoformat(), at
+        return _image_at(connection, table, keys, at, schema), at.isoformat(), at
     found = find_event(connection, event or 0, schema=schema)
-    if table_of(found) != table or keys.isdisjoint((found.row_key, found.old_row_key)):
+    if table_of(found) != table or {found.row_key, found.old_row_key}.isdisjoint(keys):
         raise UsageError(
             f"event {event} is about {table_of(found)} {found.row_key}, not about {table} {subject.key}",
             hint="audit history TABLE KEY shows the events of a row",
         )
     if found.action is Action.EVENT:  # of the application, which left the row as it was
         at = found.action_tstamp
-        return _image_at(connection, table, subject.key, at, schema), f"event {event}", at
+        return _image_at(connection, table, keys, at, schema), f"event {event}", at
     gone = found.action is Action.DELETE
     row = found.old_row if gone else found.row_after
     moment = found.action_tstamp - timedelta(microseconds=1) if gone else found.action_tstamp
@@ -368,18 +376,22 @@ def _wanted(
 
 
 def _image_at(
-    connection: Connection, table: QualifiedName, key: str | None, at: datetime, schema: str
+    connection: Connection, table: QualifiedName, keys: Iterable[str], at: datetime, schema: str
 ) -> Row | None:
+    """The row at a moment, under whichever of these keys, which its type takes for one, it had then."""
     sql = render("queries/row_at", trail_schema=schema, relation=None)
     parameters = {
         "schema_name": table.schema,
         "table_name": table.name,
-        "row_key": key,
         "at": at,
     }
-    with answered():
-        image = fetch(connection, sql, parameters)[0]["image"]
-    return None if image is None else exact_json.loads(image)
+    for key in keys:
+        with answered():
+            image = fetch(connection, sql, parameters | {"row_key": key})[0]["image"]
+        if image is not None:
+            row: Row = exact_json.loads(image)
+            return row
+    return None
 
 
 def _since(

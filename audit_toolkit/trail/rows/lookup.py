@@ -73,6 +73,11 @@ class Subject:
     """Whether the trail was asked for the key; `known` and `key_changed` say nothing else."""
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """The key and those equal to it, the one that the trail had last first; none of a whole table."""
+        return () if self.key is None else (self.key, *self.equal_keys)
+
+    @property
     def names(self) -> tuple[TableName, ...]:
         """The names of the table in the trail, the latest first."""
         return self.former_names or (TableName(table=self.table),)
@@ -260,6 +265,15 @@ def since_when(connection: Connection, schema: str) -> str:
     return (
         f"since {left.astimezone(UTC):%Y-%m-%d}: earlier events have left the database (audit "
         "partitions list, audit archive query)"
+    )
+
+
+def no_such_row(connection: Connection, subject: Subject) -> UsageError:
+    """The error for a row of which the trail has no event."""
+    return UsageError(
+        f"no such row in the trail: {subject.table} {subject.key}",
+        hint=f"if the row exists, it has not changed {since_when(connection, subject.schema)}; audit "
+        "baseline records such rows",
     )
 
 

@@ -74,7 +74,7 @@ begin
           and (
               p.proname like 'capture\_%'
               or p.proname like 'replay\_%'
-              or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
           )
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted)
@@ -130,7 +130,7 @@ from (
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
     where pronamespace = to_regnamespace('audit')
-      and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+      and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "4064115dd05422b0626b9d5f1b446848d05d06eb6514c261b54a83f03c0c4a44"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "d853ea57847a3945dca277fe46050fc68563a8f47fef9ca408097df5940e81be"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -1574,6 +1574,60 @@ $body$;
 
 revoke all on function audit.let_owner_partition(regclass, text) from public;
 
+create or replace function audit.columns_restored(noted jsonb, present jsonb)
+    returns jsonb
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    with was as (
+        select entry, row_number() over (order by number::integer) as place
+        from jsonb_each(noted) as c (number, entry)
+    ),
+    now as (
+        select number, entry, row_number() over (order by number::integer) as place
+        from jsonb_each(present) as c (number, entry)
+    ),
+    kept as (
+        select was.place as was_at, now.place as now_at
+        from was
+        join now on now.entry ->> 'name' = was.entry ->> 'name'
+    ),
+    was_between as (
+        select
+            (select count(*) from kept where was_at < place) as gap,
+            jsonb_agg(entry order by place) as columns
+        from was
+        where place not in (select was_at from kept)
+        group by gap
+    ),
+    now_between as (
+        select
+            (select count(*) from kept where now_at < place) as gap,
+            jsonb_agg(entry order by place) as columns,
+            array_agg(number order by place) as numbers
+        from now
+        where place not in (select now_at from kept)
+        group by gap
+    ),
+    renamed as (
+        select now_between.numbers[place] as number, former as entry
+        from now_between
+        join was_between using (gap)
+        cross join jsonb_array_elements(was_between.columns) with ordinality as c (former, place)
+        where gap < (select count(*) from kept)
+          and jsonb_path_query_array(was_between.columns, '$[*].type')
+              = jsonb_path_query_array(now_between.columns, '$[*].type')
+          and not exists (
+              select from kept
+              join kept as other on other.was_at > kept.was_at and other.now_at < kept.now_at
+          )
+    )
+    select present || coalesce((select jsonb_object_agg(number, entry) from renamed), '{}')
+$body$;
+
+revoke all on function audit.columns_restored(jsonb, jsonb) from public;
+
 create or replace function audit.note_changes_by(of_function text, ddl jsonb)
     returns integer
     language plpgsql
@@ -1645,7 +1699,7 @@ begin
         partitions_now := audit.partitions_of(coalesce(on_table, known.relation_id));
         if on_table <> known.relation_id then
             -- Restored: its columns and partitions have other numbers, and are what they were.
-            known.columns := columns_now;
+            known.columns := audit.columns_restored(known.columns, columns_now);
             known.partitions := partitions_now;
         end if;
 
@@ -1674,7 +1728,12 @@ begin
                     'change', 'renamed',
                     'from', jsonb_build_array(known.schema_name, known.table_name),
                     'to', jsonb_build_array(present.schema_name, present.table_name),
-                    'relation', coalesce(on_table, known.relation_id)::bigint) || by_ddl, ddl ->> 'query');
+                    'relation', coalesce(on_table, known.relation_id)::bigint)
+                    || case
+                        when on_table <> known.relation_id
+                            then jsonb_build_object('was', known.relation_id::bigint)
+                        else '{}'
+                    end || by_ddl, ddl ->> 'query');
                 noted := noted + 1;
             end if;
         end if;
@@ -2168,7 +2227,7 @@ begin
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -2237,12 +2296,10 @@ begin
           and e.new_row ->> 'change' = 'renamed'
           and e.new_row ->> 'relation' = captured::text and e.new_row -> 'to' = to_jsonb(present)
     ) then
-        if current_setting('transaction_isolation') in ('read committed', 'read uncommitted') then
-            perform audit.note_changes(function_name);
-            select array[c.schema_name, c.table_name] into noted
-            from audit.captured_tables as c
-            where c.function_name = captured_as.function_name;
-        end if;
+        perform audit.note_here(function_name);
+        select array[c.schema_name, c.table_name] into noted
+        from audit.captured_tables as c
+        where c.function_name = captured_as.function_name;
         if present is distinct from noted then
             -- Another transaction is noting it, and may roll back; or this one sees the registry as it was,
             -- and to write what others have written would end it. The events
@@ -2325,12 +2382,10 @@ begin
     select array[c.schema_name, c.table_name] into noted
     from audit.captured_tables as c
     where c.function_name = of_function and c.relation_id = relation;
-    if current_setting('transaction_isolation') in ('read committed', 'read uncommitted')
-        and not audit.columns_are_noted(of_function, relation)
-    then
+    if not audit.columns_are_noted(of_function, relation) then
         -- It may be taken back before anything else notes it. Where
         -- several sessions note it at once, one does.
-        perform audit.note_changes(of_function);
+        perform audit.note_here(of_function);
     end if;
     return case when present = coalesce(noted, array[schema_installed, table_installed]) then present end;
 end
@@ -2357,7 +2412,11 @@ begin
         continue when writer < 3;
         -- The numbers in a row have 32 bits; none is further away than half of that.
         writer := present + ((writer - present) & 4294967295 # 2147483648) - 2147483648;
-        if writer < pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+        if writer >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+            and current_setting('transaction_isolation') = 'repeatable read'
+        then
+            return '0'::xid8;  -- noted since the snapshot was taken, by this transaction or another
+        elsif writer < pg_snapshot_xmax(pg_current_snapshot())::text::bigint
             and pg_xact_status(writer::text::xid8) = 'in progress'
         then
             return writer::text::xid8;
@@ -2390,6 +2449,29 @@ $body$;
 
 revoke all on function audit.is_noted(text, text, text) from public;
 
+create or replace function audit.note_here(of_function text)
+    returns void
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    isolation constant text := current_setting('transaction_isolation');
+begin
+    if isolation in ('read committed', 'read uncommitted') then
+        perform audit.note_changes(of_function);
+    elsif isolation = 'repeatable read' then
+        begin
+            perform audit.note_changes(of_function);
+        exception
+            when serialization_failure then
+                null;
+        end;
+    end if;
+end
+$body$;
+
+revoke all on function audit.note_here(text) from public;
+
 create or replace function audit.note_again(of_function text)
     returns void
     language plpgsql
@@ -2398,15 +2480,14 @@ as $body$
 declare
     relation constant regclass := audit.captured_relation(of_function);
 begin
-    if current_setting('transaction_isolation') in ('read committed', 'read uncommitted')
-        and not (
-            audit.columns_are_noted(of_function, relation)
-            and exists (
-                select from audit.captured_tables as c
-                where c.function_name = of_function
-                  and array[c.schema_name, c.table_name] = parse_ident(relation::text)))
+    if not (
+        audit.columns_are_noted(of_function, relation)
+        and exists (
+            select from audit.captured_tables as c
+            where c.function_name = of_function
+              and array[c.schema_name, c.table_name] = parse_ident(relation::text)))
     then
-        perform audit.note_changes(of_function);
+        perform audit.note_here(of_function);
     end if;
 end
 $body$;
@@ -2802,6 +2883,66 @@ $body$;
 
 revoke all on function audit.has_truncated_leaf(regclass, text) from public;
 
+create or replace function audit.note_former(relation regclass, function_name text)
+    returns void
+    language plpgsql
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    said jsonb;
+    name_now text[];
+    key_now jsonb;
+begin
+    select obj_description(p.oid, 'pg_proc')::jsonb into said
+    from pg_proc as p
+    where p.proname = note_former.function_name
+      and p.pronamespace = 'audit'::regnamespace
+      and obj_description(p.oid, 'pg_proc') like '{"%';
+    select array[n.nspname, c.relname], coalesce(
+        (
+            select jsonb_agg(a.attname order by k.place)
+            from pg_index as i
+            cross join unnest(i.indkey::smallint[]) with ordinality as k (attnum, place)
+            join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.attnum
+            where i.indrelid = c.oid and i.indisprimary and k.place <= i.indnkeyatts
+        ),
+        '[]')
+    into name_now, key_now
+    from pg_class as c
+    join pg_namespace as n on n.oid = c.relnamespace
+    where c.oid = relation;
+    if not exists (
+        select from audit.logged_actions
+        where schema_name = said -> 'table' ->> 0 and table_name = said -> 'table' ->> 1
+    ) then
+        return;
+    end if;
+    if said -> 'table' <> to_jsonb(name_now) and not exists (
+        -- Events under the name are those of another audited table, too, and nothing tells them apart.
+        select from pg_trigger as t
+        join pg_proc as p on p.oid = t.tgfoid
+        where t.tgrelid = to_regclass(format('%I.%I', said -> 'table' ->> 0, said -> 'table' ->> 1))
+          and p.pronamespace = 'audit'::regnamespace
+          and p.proname like 'capture\_%'
+    ) then
+        insert into audit.logged_actions (schema_name, table_name, action, new_row)
+        values (name_now[1], name_now[2], 'M', jsonb_build_object(
+            'change', 'renamed',
+            'from', said -> 'table',
+            'to', to_jsonb(name_now),
+            'relation', relation::oid::bigint));
+    end if;
+    if said -> 'key' <> key_now then
+        insert into audit.logged_actions (schema_name, table_name, action, new_row)
+        values (name_now[1], name_now[2], 'G', jsonb_build_object(
+            'capture', 'resumed',
+            'reason', 'its primary key was changed: events of before have the former key'));
+    end if;
+end
+$body$;
+
+revoke all on function audit.note_former(regclass, text) from public;
+
 create or replace function audit.note_beginning(relation regclass, function_name text)
     returns void
     language plpgsql
@@ -2881,6 +3022,7 @@ begin
           )
         having bool_and(t.tgenabled = 'A')
     ) then
+        perform audit.note_former(relation, function_name);
         return;
     end if;
 
@@ -3189,8 +3331,8 @@ begin
         if exists (
             select from audit.captured_tables as c
             where c.relation_id = relation and array[c.schema_name, c.table_name] <> present
-        ) and current_setting('transaction_isolation') in ('read committed', 'read uncommitted') then
-            perform audit.note_changes();
+        ) then
+            perform audit.note_here(null);
         end if;
     end if;
     -- The transaction gets its id before the event, for readers that follow the trail.
@@ -5322,7 +5464,8 @@ as $body$
     select went.event_id, went.schema_name, went.table_name
     from audit.names_known() as name
     cross join lateral (
-        select e.event_id, e.schema_name, e.table_name, e.new_row ->> 'relation' as relation
+        select e.event_id, e.schema_name, e.table_name,
+            coalesce(e.new_row ->> 'was', e.new_row ->> 'relation') as relation
         from audit.logged_actions as e
         where e.schema_name = name.schema_name
           and e.table_name = name.table_name
@@ -5333,7 +5476,17 @@ as $body$
         order by e.event_id desc
         limit 1
     ) as went
-    where not exists (select from came where came.event_id > went.event_id or came.relation <> went.relation)
+    where not exists (
+        select from came
+        where came.event_id > went.event_id
+           or came.relation <> went.relation and not exists (
+               -- Restored in between, it has another OID.
+               select from audit.logged_actions as b
+               where b.schema_name = 'audit' and b.table_name = 'logged_actions'
+                 and b.action = 'B'
+                 and b.event_id > came.event_id and b.event_id < went.event_id
+           )
+    )
     order by went.event_id desc
     limit 1
 $body$;
@@ -5555,7 +5708,8 @@ begin
                 owner := coalesce(owner, said #>> '{}');
                 is_over := is_over or relation is not null;
             else
-                owner := said #>> '{}';
+                -- Before a restore it had another OID, unless that was adopted first.
+                owner := coalesce(entry ->> 'was', said #>> '{}');
                 arrived := entry_id;
                 exit when is_over or entry ->> 'change' = 'created';
                 came_from := nullif(entry -> 'from', 'null');
@@ -5889,6 +6043,107 @@ $body$;
 
 revoke all on function audit.equal_keys(regclass, text) from public;
 
+create or replace function audit.has_row(relation regclass, wanted_key text)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    condition text;
+    is_there boolean;
+begin
+    if has_table_privilege(relation, 'select') is not true then
+        return null;
+    end if;
+    select string_agg(
+        format('%I = (%s)::%s', a.attname,
+            case when i.indnkeyatts = 1 then '$1' else format('$1::jsonb ->> %s', k.place - 1) end,
+            format_type(a.atttypid, a.atttypmod)),
+        ' and ')
+    into condition
+    from pg_index as i
+    cross join unnest(i.indkey::smallint[]) with ordinality as k (attnum, place)
+    join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.attnum
+    where i.indrelid = relation and i.indisprimary and k.place <= i.indnkeyatts;
+    if condition is null then
+        return null;
+    end if;
+    begin
+        -- Tables that inherit from it have events of their own.
+        execute format(
+            'select exists (select from %s%s where %s)',
+            case when (select relkind from pg_class where oid = relation) <> 'p' then 'only ' end,
+            relation, condition
+        ) into is_there using wanted_key;
+    exception
+        when data_exception or integrity_constraint_violation then
+            return null;  -- a key of former columns, which those of now cannot hold
+    end;
+    return is_there;
+end
+$body$;
+
+revoke all on function audit.has_row(regclass, text) from public;
+
+create or replace function audit.row_stayed(
+    wanted_schema text, wanted_table text, wanted_key text, last_id bigint, names jsonb default null
+)
+    returns boolean
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    later record;
+begin
+    for later in
+        select
+            (array_agg(action order by event_id))[1] as action,
+            bool_or(arrives) as arrives,
+            sum(arrives::integer - leaves::integer) as rows_more
+        from (
+            select e.event_id, e.transaction_id, e.action,
+                e.action = 'I' or e.action = 'U' and e.old_row_key is not null as arrives,
+                e.action = 'D' as leaves
+            from audit.names_of(wanted_schema, wanted_table, names) as name
+            join audit.logged_actions as e
+              on e.schema_name = name.schema_name and e.table_name = name.table_name
+             and e.event_id > name.after_id and e.event_id <= name.until_id
+            where e.row_key = wanted_key and e.action <> 'E' and e.event_id > last_id
+            union all
+            select e.event_id, e.transaction_id, e.action, false, true
+            from audit.names_of(wanted_schema, wanted_table, names) as name
+            join audit.logged_actions as e
+              on e.schema_name = name.schema_name and e.table_name = name.table_name
+             and e.event_id > name.after_id and e.event_id <= name.until_id
+            where e.old_row_key = wanted_key and e.event_id > last_id
+        ) as event
+        group by transaction_id
+        order by min(event_id)
+    loop
+        if later.rows_more <> 0 or not later.arrives then
+            return later.rows_more <= 0;
+        elsif later.action = 'I' then
+            return false;
+        end if;
+    end loop;
+    return exists (
+        -- What became of it then is not known.
+        select
+        from audit.names_of(wanted_schema, wanted_table, names) as name
+        join audit.logged_actions as e
+          on e.schema_name = name.schema_name and e.table_name = name.table_name
+         and e.event_id > name.after_id and e.event_id <= name.until_id
+        where e.row_key is null and e.action in ('G', 'T') and e.event_id > last_id
+    ) or audit.has_row(
+        to_regclass(format('%I.%I', wanted_schema, wanted_table)), wanted_key
+    ) is not false;
+end
+$body$;
+
+revoke all on function audit.row_stayed(text, text, text, bigint, jsonb) from public;
+
 create or replace function audit.row_known_since(
     wanted_schema text, wanted_table text, wanted_key text, names jsonb default null
 )
@@ -5901,6 +6156,8 @@ declare
     called record;
     earliest record;
     is_older boolean;
+    is_doubtful boolean;
+    last_id bigint;
 begin
     for called in
         select * from audit.names_of(wanted_schema, wanted_table, names) order by until_id
@@ -5949,12 +6206,14 @@ begin
             or not bool_or(arrives)
             or earliest.action = 'D' and bool_and(action in ('D', 'I'))
         )
-        or earliest.action = 'S'
-    into is_older
+        or earliest.action = 'S',
+        sum(change) = 0 and not bool_or(deficit < 0) and earliest.action = 'D',
+        max(event_id)
+    into is_older, is_doubtful, last_id
     from (
         select *, sum(change) over (partition by image::text) as deficit
         from (
-            select action, 1 as change, action = 'I' or old_row_key is not null as arrives,
+            select event_id, action, 1 as change, action = 'I' or old_row_key is not null as arrives,
 case action when 'U' then coalesce(case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end, '{}') || new_row else new_row end as image
             from audit.logged_actions
             where schema_name = called.schema_name
@@ -5965,7 +6224,7 @@ case action when 'U' then coalesce(case when action = 'U' and row_key is not nul
               and transaction_id = earliest.transaction_id
               and new_row is not null
             union all
-            select action, -1, false, case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end
+            select event_id, action, -1, false, case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end
             from audit.logged_actions
             where schema_name = called.schema_name
               and table_name = called.table_name
@@ -5975,7 +6234,7 @@ case action when 'U' then coalesce(case when action = 'U' and row_key is not nul
               and transaction_id = earliest.transaction_id
               and old_row is not null and old_row_key is null
             union all
-            select action, -1, false, case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end
+            select event_id, action, -1, false, case when action = 'U' and row_key is not null and old_row_key is null and audit.holds_changes_only(old_row, new_row) then audit.row_before(schema_name, table_name, row_key, event_id, old_row) else old_row end
             from audit.logged_actions
             where schema_name = called.schema_name
               and table_name = called.table_name
@@ -5984,7 +6243,13 @@ case action when 'U' then coalesce(case when action = 'U' and row_key is not nul
               and transaction_id = earliest.transaction_id
         ) as event
     ) as event;
-    return case when is_older then earliest.action_tstamp end;
+    return case
+        when is_older and not (
+            is_doubtful and not audit.row_stayed(
+                wanted_schema, wanted_table, wanted_key, last_id, names
+            )
+        ) then earliest.action_tstamp
+    end;
 end
 $body$;
 
@@ -6028,8 +6293,6 @@ create or replace function audit.require_known(
     set search_path = pg_catalog, pg_temp
 as $body$
 declare
-    condition text;
-    is_there boolean;
     wanted_schema text;
     wanted_table text;
 begin
@@ -6058,27 +6321,11 @@ begin
           on e.schema_name = name.schema_name and e.table_name = name.table_name
          and e.event_id > name.after_id and e.event_id <= name.until_id
         where e.row_key is null and e.action = 'T'
-    ) or not has_table_privilege(relation, 'select') then
+    ) then
         return;
     end if;
 
-    select string_agg(
-        format('%I = (%s)::%s', a.attname,
-            case when i.indnkeyatts = 1 then '$1' else format('$1::jsonb ->> %s', k.place - 1) end,
-            format_type(a.atttypid, a.atttypmod)),
-        ' and ')
-    into condition
-    from pg_index as i
-    cross join unnest(i.indkey::smallint[]) with ordinality as k (attnum, place)
-    join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = k.attnum
-    where i.indrelid = relation and i.indisprimary and k.place <= i.indnkeyatts;
-    -- Tables that inherit from it have events of their own.
-    execute format(
-        'select exists (select from %s%s where %s)',
-        case when (select relkind from pg_class where oid = relation) <> 'p' then 'only ' end,
-        relation, condition
-    ) into is_there using wanted_key;
-    if is_there then
+    if audit.has_row(relation, wanted_key) then
         raise exception using
             errcode = 'object_not_in_prerequisite_state',
             message = format(
@@ -6708,6 +6955,7 @@ declare
     remains jsonb;
     outcome record;
     by_id jsonb;  -- how the last event of the last transaction left it
+    doubtful_id bigint;  -- that event, where it is an INSERT behind the DELETE of the same
     is_known boolean := false;
 begin
     for called in select * from audit.names_of(wanted_schema, wanted_table, names) loop
@@ -6850,12 +7098,14 @@ case when action = 'U' and row_key is not null and old_row_key is null and audit
                 return null;
             end if;
             -- All came back to what it was, which an earlier transaction says. If there is none, a row that
-            -- came in this one also went in it, unless it was deleted first and then put back.
+            -- came in this one also went in it, unless it was deleted first and then put back, which
+            -- row_stayed tells.
             if not is_known then
                 is_known := true;
-                by_id := case when latest.is_there and not outcome.arrives then
-                    audit.as_called_now(remains, called.columns)
-                end;
+                if latest.is_there and not outcome.arrives then
+                    by_id := audit.as_called_now(remains, called.columns);
+                    doubtful_id := case when latest.action = 'I' then latest.event_id end;
+                end if;
             end if;
             previous := previous + 1;
         end loop;
@@ -6864,6 +7114,10 @@ case when action = 'U' and row_key is not null and old_row_key is null and audit
 
     if not is_known and truncated is null then
         perform audit.require_reach(wanted_schema, wanted_table, wanted_key, moment, names);
+    elsif doubtful_id is not null
+        and not audit.row_stayed(wanted_schema, wanted_table, wanted_key, doubtful_id, names)
+    then
+        return null;
     end if;
     return by_id;
 end
@@ -7494,6 +7748,9 @@ comment on function audit.require_owner(oid)
 comment on function audit.let_owner_partition(regclass, text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.columns_restored(jsonb, jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.note_changes_by(text, jsonb)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -7533,6 +7790,9 @@ comment on function audit.noted_by(text)
 comment on function audit.is_noted(text, text, text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.note_here(text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.note_again(text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -7558,6 +7818,9 @@ comment on function audit.has_withheld(text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.has_truncated_leaf(regclass, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.note_former(regclass, text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.note_beginning(regclass, text)
@@ -7734,6 +7997,12 @@ comment on function audit.row_key_of(regclass, text)
 comment on function audit.equal_keys(regclass, text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.has_row(regclass, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.row_stayed(text, text, text, bigint, jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.row_known_since(text, text, text, jsonb)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -7786,7 +8055,7 @@ begin
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
             where pronamespace = 'audit'::regnamespace
-              and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
