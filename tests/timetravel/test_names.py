@@ -292,6 +292,20 @@ def test_a_transaction_with_a_snapshot_of_before(orders: Trail) -> None:
     assert [key for key, _ in rows(orders, "a")] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+def test_a_name_that_only_a_transaction_with_a_snapshot_knew(orders: Trail, isolation: str) -> None:
+    orders.execute("alter table orders rename to a")
+    orders.execute(f"begin isolation level {isolation}; update a set status = 'x'; commit")
+    orders.execute("create schema sales; alter table a set schema sales")
+    for step in ("select 1", "select audit.note_changes()", "update sales.a set status = 'x'"):
+        orders.execute(step)
+        assert rows(orders, "sales.a") == [(1, "x"), (2, "x")]
+        assert told(history(orders.connection, "sales.a", 1))[:2] == [
+            ("I", "orders", "1"),
+            ("M", "a", None),
+        ]
+
+
 def test_a_partitioned_table_under_its_names(trail: Trail) -> None:
     trail.execute("create table visits (id int primary key, page text) partition by range (id)")
     trail.execute("create table v1 partition of visits for values from (0) to (10)")

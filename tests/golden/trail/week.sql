@@ -74,7 +74,7 @@ begin
           and (
               p.proname like 'capture\_%'
               or p.proname like 'replay\_%'
-              or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'name_told', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
           )
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted)
@@ -130,7 +130,7 @@ from (
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
     where pronamespace = to_regnamespace('audit')
-      and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+      and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'name_told', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "d853ea57847a3945dca277fe46050fc68563a8f47fef9ca408097df5940e81be"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "week", "hash": "e0e5e208910977a7132246ef908e3131755f7838bc4f7fb8947b5111051db801"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -1628,6 +1628,36 @@ $body$;
 
 revoke all on function audit.columns_restored(jsonb, jsonb) from public;
 
+create or replace function audit.name_told(
+    relation oid, known_schema text, known_table text
+)
+    returns text[]
+    language plpgsql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+declare
+    told text[] := array[known_schema, known_table];
+    step record;
+    since bigint := 0;
+begin
+    loop
+        select m.event_id, m.schema_name, m.table_name into step
+        from audit.moved_to(told[1], told[2]) as m
+        join audit.logged_actions as e
+          on e.event_id = m.event_id and e.schema_name = m.schema_name and e.table_name = m.table_name
+         and e.row_key is null
+        where m.event_id > since and e.new_row ->> 'relation' = relation::text;
+        exit when not found;
+        told := array[step.schema_name, step.table_name];
+        since := step.event_id;
+    end loop;
+    return told;
+end
+$body$;
+
+revoke all on function audit.name_told(oid, text, text) from public;
+
 create or replace function audit.note_changes_by(of_function text, ddl jsonb)
     returns integer
     language plpgsql
@@ -1641,6 +1671,7 @@ declare
     columns_now jsonb;
     partitions_now jsonb;
     changed jsonb;
+    told text[];
     noted integer := 0;
     by_ddl constant jsonb :=
         case when ddl is null then '{}' else jsonb_build_object('ddl', ddl - 'query') end;
@@ -1716,6 +1747,12 @@ begin
                       present.schema_name::text, present.table_name::text
                   )
             ), 0);
+            told := audit.name_told(
+                coalesce(on_table, known.relation_id), known.schema_name, known.table_name
+            );
+            if told = array[present.schema_name::text, present.table_name::text] then
+                told := array[known.schema_name, known.table_name];
+            end if;
             -- Without events there is nothing to follow; but the new name may have those of another table.
             if has_events or exists (
                 select from audit.logged_actions
@@ -1726,7 +1763,7 @@ begin
                 )
                 values (present.schema_name, present.table_name, 'M', jsonb_build_object(
                     'change', 'renamed',
-                    'from', jsonb_build_array(known.schema_name, known.table_name),
+                    'from', to_jsonb(told),
                     'to', jsonb_build_array(present.schema_name, present.table_name),
                     'relation', coalesce(on_table, known.relation_id)::bigint)
                     || case
@@ -2227,7 +2264,7 @@ begin
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'name_told', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -2798,10 +2835,16 @@ as $body$
         where name = any (key)
         group by name
         having count(*) > 1
+    ) or is_from_wal and exists (
+        select from pg_attribute as a
+        where a.attrelid = relation_id and not a.attisdropped
+          and installed_columns ->> a.attnum::text <> a.attname
+          and (a.attname = any (key) or installed_columns ->> a.attnum::text = any (key))
     )
     from (
         select
-            c.installed_columns,
+            c.relation_id, c.installed_columns,
+            obj_description(p.oid, 'pg_proc')::jsonb #>> '{options,capture}' = 'wal' as is_from_wal,
             array(
                 select jsonb_array_elements_text(obj_description(p.oid, 'pg_proc')::jsonb -> 'key')
             ) as key,
@@ -5553,6 +5596,7 @@ declare
     at_table text := wanted_table;
     reach bigint := 9223372036854775807;
     called jsonb;  -- the columns, as as_called_now takes them
+    told text[];
     known record;
     noted jsonb;
     entry jsonb;
@@ -5649,8 +5693,9 @@ begin
             parts := jsonb_build_array(jsonb_build_object('name', jsonb_build_array(at_schema, at_table),
                 'after_id', reach, 'until_id', reach, 'columns', called));
             reach := reach - 1;
-            at_schema := known.schema_name;
-            at_table := known.table_name;
+            told := audit.name_told(relation, known.schema_name, known.table_name);
+            at_schema := told[1];
+            at_table := told[2];
         end if;
     end if;
 
@@ -7751,6 +7796,9 @@ comment on function audit.let_owner_partition(regclass, text)
 comment on function audit.columns_restored(jsonb, jsonb)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.name_told(oid, text, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.note_changes_by(text, jsonb)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -8055,7 +8103,7 @@ begin
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
             where pronamespace = 'audit'::regnamespace
-              and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'name_told', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
