@@ -14,6 +14,9 @@ from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema
 from audit_toolkit.cli.output import print_events_as_csv, print_events_as_json, visible
 from audit_toolkit.findings import FINDINGS
 from audit_toolkit.trail import events_of_person
+from audit_toolkit.wal.health import has_unread
+
+_UNREAD = "changes that are still in the WAL: start the worker, which reads them, and export again: audit capture run"
 
 
 class SubjectFormat(StrEnum):
@@ -57,13 +60,15 @@ def subject(
     missing: what could not be read is named.
     """
     with open_database(dsn, config) as connection:
+        unread = (_UNREAD,) if has_unread(connection, audit_schema) else ()
         past = PersonArchive.open(connection, audit_schema, archive)
         events = events_of_person(connection, table, tuple(key), schema=audit_schema, past=past)
+    missing = (*past.missing, *unread)
     if output is SubjectFormat.CSV:
         print_events_as_csv(iter(events), guarded=True)
     else:
-        print_events_as_json(iter(events), missing=past.missing)
-    for one in past.missing:
+        print_events_as_json(iter(events), missing=missing)
+    for one in missing:
         print(f"not included: {visible(one)}", file=sys.stderr)
-    if past.missing:
+    if missing:
         raise typer.Exit(FINDINGS)

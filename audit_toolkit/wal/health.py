@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from audit_toolkit.names import QualifiedName, quote_identifier, wal_publication
 from audit_toolkit.plurals import counted, show_bytes
 from audit_toolkit.remedies import psql_command
 from audit_toolkit.templates import render
+from audit_toolkit.wal.slot import slot_name
 
 Connection = psycopg.Connection[Any]
 
@@ -125,6 +127,36 @@ def read_capture_status(connection: Connection, schema: str = "audit") -> Captur
         wal_level=server["wal_level"],
         max_slot_wal_keep_size=server["keep_size"],
     )
+
+
+def has_unread(connection: Connection, schema: str = "audit") -> bool:
+    """Whether changes that committed before this call may be in the WAL, and not yet in the trail.
+
+    Waits for the worker, for 15 seconds at most (`audit.wait_for_wal`). Any role may ask.
+    """
+    (state,) = fetch(connection, render("wal/unread", schema=schema))
+    if not state["is_read"]:
+        return False
+    named = {"slot": slot_name(connection, schema), "lsn": state["lsn"]}
+    give_up_at = time.monotonic() + state["patience"]
+    while read := fetch(connection, render("wal/is_read"), named):
+        if read[0]["is_read"] or _has_nothing(connection, schema, named):
+            return False
+        if time.monotonic() > give_up_at:
+            return True
+        time.sleep(0.2)
+    return True
+
+
+def _has_nothing(connection: Connection, schema: str, named: dict[str, Any]) -> bool:
+    """Whether the slot itself shows that no change is left, to a role that may look into it."""
+    sql = render("wal/has_changes", publication=wal_publication(schema))
+    try:
+        with connection.transaction():
+            (found,) = fetch(connection, sql, named)
+    except psycopg.Error:
+        return False  # not allowed, in use by the worker, or lost
+    return bool(found["is_flushed"] and not found["has_changes"])
 
 
 def worker_needs(connection: Connection) -> Iterator[str]:

@@ -6,11 +6,14 @@ that does both would lose whatever its transaction did not get to commit.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 
+from audit_toolkit.connection import fetch
+from audit_toolkit.names import wal_publication
 from audit_toolkit.templates import query, render
 from audit_toolkit.wal.changes import lsn_text
 
@@ -53,3 +56,9 @@ def peek(
 def advance(connection: psycopg.Connection[Any], slot: str, end_lsn: int) -> None:
     """Let the server forget what is before `end_lsn`; to be called once that is committed."""
     connection.execute(query("wal_advance"), {"slot": slot, "end_lsn": lsn_text(end_lsn)})
+
+
+def slot_name(connection: psycopg.Connection[Any], schema: str) -> str:
+    """The name of the slot of a trail in this database."""
+    prefix = re.sub(r"[^a-z0-9_]", "_", wal_publication(schema).lower())[:48]
+    return str(fetch(connection, render("wal/slot_name", prefix=prefix))[0]["slot_name"])

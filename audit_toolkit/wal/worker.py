@@ -8,7 +8,6 @@ that stands still (a paused process, a machine that is gone) loses it to the one
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -28,7 +27,7 @@ from audit_toolkit.wal.changes import Done, lsn_text, read_as_sent
 from audit_toolkit.wal.messages import Relation
 from audit_toolkit.wal.one_worker import be_the_one
 from audit_toolkit.wal.recorder import Recorder
-from audit_toolkit.wal.slot import advance, create_slot, peek
+from audit_toolkit.wal.slot import advance, create_slot, peek, slot_name
 from audit_toolkit.wal.statements import Statements
 from audit_toolkit.wal.tables import Found, Table, Tables
 
@@ -655,12 +654,6 @@ class _Count:
         for messages in batches:
             self.number += len(messages)
             yield messages
-
-
-def slot_name(connection: Connection, schema: str) -> str:
-    """The name of the slot of a trail in this database."""
-    prefix = re.sub(r"[^a-z0-9_]", "_", wal_publication(schema).lower())[:48]
-    return str(fetch(connection, render("wal/slot_name", prefix=prefix))[0]["slot_name"])
 
 
 def lsn_number(text: str) -> int:

@@ -312,3 +312,22 @@ def test_no_value_comes_from_the_wal_after_it_was_erased(
     assert "2 events of 1 key" in run(wal_trail, *words)
     wal_trail.read()
     assert not [e for e in wal_trail.events() if "Jo" in f"{e['old_text']}{e['new_text']}"]
+
+
+def test_an_export_says_what_is_still_in_the_wal(
+    wal_trail: WalTrail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-c audit.wait_for_wal=200ms")
+    wal_trail.execute("create table people (id int primary key, name text)")
+    wal_trail.audit("people", capture=Capture.WAL)
+    wal_trail.execute("insert into people values (1, 'Jo')")
+    run(wal_trail, "subject", "people", "1")  # triggers record it
+    wal_trail.read()
+    wal_trail.execute("update people set name = 'Joan'")
+    said = run(wal_trail, "subject", "people", "1", code=3)
+    assert "not included: changes that are still in the WAL: start the worker" in said
+    assert "Joan" not in said
+    wal_trail.read()
+    assert "Joan" in run(wal_trail, "subject", "people", "1")
+    wal_trail.execute("select pg_drop_replication_slot(slot_name) from audit.capture_progress")
+    run(wal_trail, "subject", "people", "1", code=3)
