@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -62,7 +63,7 @@ def baseline(
                 connection, target, audit_schema, reason=reason, lock_timeout=lock_timeout
             )
         else:
-            with _progress(connection, target) as show:
+            with progress_bar(connection, target) as show:
                 done = take_baseline(
                     connection,
                     target,
@@ -78,11 +79,22 @@ def baseline(
 
 
 @contextmanager
-def _progress(connection: Connection, target: Target) -> Iterator[Callable[[Progress], None]]:
+def progress_bar(connection: Connection, target: Target) -> Iterator[Callable[[Progress], None]]:
+    """A bar on stderr where somebody looks: rows done, of about how many, and the time left."""
     from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     [row] = fetch(connection, query("row_estimate"), {"table": target.table.oid})
-    with Bar(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(str(target.table.name), total=row["rows"])
-        yield lambda done: bar.update(task, completed=done.seen)
+    total = row["rows"]
+    rows = "{task.completed:,} of about {task.total:,} rows" if total else "{task.completed:,} rows"
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn(rows))
+    console = Console(file=sys.stderr)
+    hidden = not sys.stderr.isatty()
+    with Bar(
+        *columns, TimeRemainingColumn(), console=console, transient=True, disable=hidden
+    ) as bar:
+        task = bar.add_task(str(target.table.name), total=total or None)
+        yield lambda done: bar.update(
+            task, completed=done.seen, total=max(total, done.seen) if total else None
+        )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from audit_toolkit.archive import (
     Store,
     Target,
     differences,
+    read_manifests,
     register,
 )
 from audit_toolkit.archive.iceberg import register_own
@@ -257,6 +260,27 @@ def test_verify_and_register_on_the_command_line(
     archived = run.invoke(app, ["archive", "run"])
     assert "Register the archive's files in the Iceberg table" in archived.stdout
     assert run.invoke(app, ["archive", "verify"]).exit_code == 0
+    # Another database archives there, too.
+    one = read_manifests(local)[0]
+    assert one.origin
+    other = replace(one, origin=replace(one.origin, database="other"), previous=None)
+    of_another = Path(local.path(other.name))
+    of_another.parent.mkdir(parents=True)
+    of_another.write_bytes(other.as_bytes())
+    refused = run.invoke(app, ["archive", "register"])
+    assert refused.exit_code == 2
+    assert sorted(re.findall("--from (\\S+?)(?:,|$)", refused.stderr, re.MULTILINE)) == sorted(
+        [one.place, other.place]
+    )
+    assert run.invoke(app, ["archive", "register", "--from", one.place]).exit_code == 0
+    assert run.invoke(app, ["archive", "verify"]).exit_code == 0, "the database says whose it is"
+    with monkeypatch.context() as nowhere:
+        nowhere.delenv("AUDIT_DATABASE_URL")
+        assert "--from" in run.invoke(app, ["archive", "verify"]).stderr
+        assert run.invoke(app, ["archive", "verify", "--from", one.place]).exit_code == 0
+        others = run.invoke(app, ["archive", "verify", "--from", other.place])
+        assert (others.exit_code, "iceberg_differs" in others.stdout) == (3, True)
+    shutil.rmtree(local.path(other.folder))
     # Whoever lost the manifests is told so, and the table keeps its files.
     before = in_iceberg(local, catalog)
     shutil.rmtree(local.path("manifests"))

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import io
 import json
+import re
 import shlex
+import sys
 
 import pytest
 
+from audit_toolkit.capture import Progress
+from audit_toolkit.cli.baseline import progress_bar
 from tests.plugins.command import Audit
 from tests.plugins.trail import Trail
 
@@ -27,9 +32,34 @@ def test_baseline(shop: Trail, audit: Audit) -> None:
         0,
         "public.orders: 12 rows, 12 snapshots written\n",
     )
+    assert first.stderr == "", "no bar where nobody looks"
     again = audit("baseline", "--table", "orders")
     assert again.stdout == "public.orders: 12 rows, 0 snapshots written\n"
     assert "tok-1" not in str(shop.events())
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("first", "shown"), [("analyze orders", "5 of about 12 rows"), ("select", "5 rows")]
+)
+def test_a_baseline_says_how_far_it_is(
+    shop: Trail, monkeypatch: pytest.MonkeyPatch, first: str, shown: str
+) -> None:
+    shop.execute(first)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    with progress_bar(shop.connection, shop.target("orders")) as show:
+        for seen in (1, 5):
+            show(Progress(seen=seen))
+    bar = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    assert shown in bar
+    assert bool(re.search(r"\d:\d\d:\d\d|-:--:--", bar)) == ("about" in shown)
 
 
 def test_a_pause_from_end_to_end(shop: Trail, audit: Audit) -> None:

@@ -28,6 +28,17 @@ Url = Annotated[
     ),
 ]
 
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="DATABASE",
+        help="Whose events the Iceberg table holds, if several databases archive there; "
+        "`audit archive list --format json` shows the names.",
+        show_default=False,
+    ),
+]
+
 
 def whose(manifests: list[Manifest], place: str | None) -> str:
     """The database whose events are meant; raises `UsageError` where it has to be said."""
@@ -35,7 +46,7 @@ def whose(manifests: list[Manifest], place: str | None) -> str:
     if place is None and len(places) > 1:
         raise UsageError(
             "several databases archive there, but an Iceberg table holds the events of only one",
-            hint="name one of: " + ", or ".join("name one of: " for name in places),
+            hint="name one of: " + ", ".join(f"--from {name}" for name in places),
         )
     if place is not None and place not in places:
         raise UsageError(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from audit_toolkit.archive import Store, Target, read_manifests
 from audit_toolkit.archive import register as register_files
 from audit_toolkit.cli.archive.common import (
+    From,
     Url,
     whose,
 )
@@ -23,16 +20,7 @@ from audit_toolkit.plurals import counted
 def register(
     archive: Url,
     iceberg: Iceberg = None,
-    place: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="DATABASE",
-            help="Events of this database, if several archive there; `audit archive list --format "
-            "json` shows the names.",
-            show_default=False,
-        ),
-    ] = None,
+    place: From = None,
     audit_schema: TrailSchema = "audit",
 ) -> None:
     """Create or update an Apache Iceberg table of the archive.

@@ -23,6 +23,7 @@ from audit_toolkit.archive import (
     seal_problems,
 )
 from audit_toolkit.cli.archive.common import (
+    From,
     Url,
     open_store,
     progress_bar,
@@ -51,6 +52,7 @@ def verify(
         typer.Argument(metavar="[PARTITION]", help="Only this partition.", show_default=False),
     ] = None,
     iceberg: Iceberg = None,
+    place: From = None,
     key: PublicKeys = None,
     output: CheckFormat = ReportFormat.TEXT,
     dsn: Dsn = None,
@@ -70,7 +72,11 @@ def verify(
     chosen = [m for m in newest(catalogue.manifests) if leaf in (None, m.leaf)]
     of_all = [f for f in check_catalogue(store, catalogue, expected) if leaf in (None, f.subject)]
     if iceberg and leaf is None:
-        of_all += _differences(store, list(catalogue.manifests), iceberg, audit_schema)
+        manifests = list(catalogue.manifests)
+        if place is None and expected and any(m.place == expected.place for m in manifests):
+            place = expected.place
+        target = Target.parse(iceberg, audit_schema)
+        of_all += _differences(store, whose(manifests, place), manifests, target)
     if leaf and not chosen:
         of_all.append(damaged(leaf, "the archive has no partition of that name"))
     with progress_bar(sum(m.events for m in chosen)) as advance:
@@ -136,10 +142,9 @@ def _verified_report(
 
 
 def _differences(
-    store: Store, manifests: list[Manifest], iceberg: str, schema: str
+    store: Store, place: str, manifests: list[Manifest], target: Target
 ) -> Iterator[Finding]:
-    target = Target.parse(iceberg, schema)
-    found = differences(store, whose(manifests, None), manifests, target)
+    found = differences(store, place, manifests, target)
     problems = (
         ("the Iceberg table lacks this file", found.missing, "audit archive register"),
         (
