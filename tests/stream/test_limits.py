@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from audit_toolkit.stream import Message, Outcome, open_sink, parse_address
+from audit_toolkit.stream.sinks import nats as nats_sink
 from tests.stream.delivery import message
 from tests.stream.servers import certificate, mock_kafka, nats_server, redis_server
 
@@ -84,6 +85,15 @@ class TestNats:
             assert "no stream of JetStream keeps the subject audit.>" in str(found.error)
             self.jetstream(address, "add_stream", name="AUDIT", subjects=["audit.>"])
             assert sink.send([message(2), message(3)]) == Outcome(done=2)
+
+    def test_a_server_that_is_gone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(nats_sink, "TIMEOUT", 0.3)
+        with nats_server(tmp_path) as address:
+            sink = open_sink(parse_address(f"{address}/audit"))
+        with closing(sink):
+            found = sink.send([message(1)])
+        assert (found.done, found.is_unreachable) == (0, True)
+        assert "was lost" in str(found.error)
 
     def test_events_of_one_row_go_one_after_another(self, address: str) -> None:
         """None behind the one that was not taken is in the stream."""
