@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import shutil
 import socket
@@ -14,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -125,6 +127,50 @@ def http_server() -> Iterator[Receiver]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@dataclass
+class MockKafka:
+    """librdkafka's mock cluster, which answers requests to produce as it is told."""
+
+    library: Any
+    cluster: Any
+    brokers: str
+
+    def answer(self, *codes: int) -> None:
+        """Answer the next requests with these codes; 0 takes the messages."""
+        errors = (ctypes.c_int * len(codes))(*codes)
+        self.library.rd_kafka_mock_push_request_errors_array(self.cluster, 0, len(codes), errors)
+
+
+@contextmanager
+def mock_kafka() -> Iterator[MockKafka]:
+    """A cluster of one broker; Python has no calls for what it answers, the library within confluent-kafka has."""
+    kafka = pytest.importorskip("confluent_kafka")
+    beside = Path(kafka.__file__).parent.parent / "confluent_kafka.libs"
+    file = next(beside.glob("librdkafka*"), None)
+    if file is None:
+        pytest.skip("librdkafka is not beside confluent-kafka")
+    library = ctypes.CDLL(str(file))
+    pointer = ctypes.c_void_p
+    library.rd_kafka_new.restype = library.rd_kafka_mock_cluster_new.restype = pointer
+    library.rd_kafka_mock_cluster_new.argtypes = [pointer, ctypes.c_int]
+    library.rd_kafka_mock_cluster_bootstraps.restype = ctypes.c_char_p
+    library.rd_kafka_mock_cluster_bootstraps.argtypes = [pointer]
+    library.rd_kafka_mock_push_request_errors_array.argtypes = [
+        *(pointer, ctypes.c_int16),
+        *(ctypes.c_size_t, pointer),
+    ]
+    for name in ("rd_kafka_mock_cluster_destroy", "rd_kafka_destroy"):
+        getattr(library, name).argtypes = [pointer]
+    client = library.rd_kafka_new(0, None, ctypes.create_string_buffer(200), ctypes.c_size_t(200))
+    cluster = library.rd_kafka_mock_cluster_new(client, 1)
+    try:
+        brokers = library.rd_kafka_mock_cluster_bootstraps(cluster).decode()
+        yield MockKafka(library, cluster, brokers)
+    finally:
+        library.rd_kafka_mock_cluster_destroy(cluster)
+        library.rd_kafka_destroy(client)
 
 
 def certificate(directory: Path) -> tuple[Path, Path]:

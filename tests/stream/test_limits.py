@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 from audit_toolkit.stream import Message, Outcome, open_sink, parse_address
+from audit_toolkit.stream.sinks import nats as nats_sink
 from tests.stream.delivery import message
-from tests.stream.servers import certificate, nats_server, redis_server
+from tests.stream.servers import certificate, mock_kafka, nats_server, redis_server
 
 MAX_PAYLOAD = 4096
+TOO_LARGE, NOT_AUTHORIZED = 10, 29
+"""What brokers of Kafka answer."""
 
 
 class TestNats:
@@ -83,12 +86,51 @@ class TestNats:
             self.jetstream(address, "add_stream", name="AUDIT", subjects=["audit.>"])
             assert sink.send([message(2), message(3)]) == Outcome(done=2)
 
+    def test_a_server_that_is_gone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(nats_sink, "TIMEOUT", 0.3)
+        with nats_server(tmp_path) as address:
+            sink = open_sink(parse_address(f"{address}/audit"))
+        with closing(sink):
+            found = sink.send([message(1)])
+        assert (found.done, found.is_unreachable) == (0, True)
+        assert "was lost" in str(found.error)
+
     def test_events_of_one_row_go_one_after_another(self, address: str) -> None:
         """None behind the one that was not taken is in the stream."""
         self.jetstream(address, "add_stream", name="AUDIT", subjects=["audit.>"], max_msg_size=500)
         row = [message(1, key="1"), message(2, b"x" * 600, key="1"), message(3, key="1")]
         assert self.send(address, row).done == 1
         assert self.jetstream(address, "stream_info", "AUDIT").state.messages == 1
+
+
+class TestKafka:
+    """A broker that refuses a message is fatal for an idempotent producer, and for what goes beside it."""
+
+    def test_what_the_broker_never_takes_is_refused(self) -> None:
+        with (
+            mock_kafka() as kafka,
+            closing(open_sink(parse_address(f"kafka://{kafka.brokers}/t"))) as sink,
+        ):
+            row = [message(number, key="1") for number in (1, 2, 3)]
+            kafka.answer(TOO_LARGE)  # all of them together
+            assert sink.send(row) == Outcome(done=0)
+            kafka.answer(0, TOO_LARGE)  # the second one by itself
+            found = sink.send(row)
+            assert (found.done, found.error) == (1, None)
+            assert found.refused == "Broker: Message size too large"
+            assert sink.send(row[2:]) == Outcome(done=1)
+
+    def test_what_else_it_says_is_the_reason(self) -> None:
+        with (
+            mock_kafka() as kafka,
+            closing(open_sink(parse_address(f"kafka://{kafka.brokers}/t"))) as sink,
+        ):
+            some = [message(number) for number in range(1, 7)]
+            kafka.answer(*[NOT_AUTHORIZED] * 6)
+            found = sink.send(some)
+            assert (found.done, found.refused) == (0, None)
+            assert "Topic authorization failed" in str(found.error)
+            assert "let this user write the topic" in str(found.hint)
 
 
 class TestRedis:

@@ -6,7 +6,8 @@ All events of a row are in one partition, in their order. More settings of librd
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,12 +18,13 @@ from audit_toolkit.stream.messages import Message, Outcome
 from audit_toolkit.stream.sinks.base import Address, require
 
 if TYPE_CHECKING:
-    from confluent_kafka import Producer
+    from confluent_kafka import KafkaException, Producer
 
 PATIENCE = 10.0
 """Seconds for the first answer of a broker."""
 TIMEOUT = 30.0
 """Seconds for the confirmations of a batch."""
+_TOGETHER = "batch.num.messages"
 
 
 class KafkaSink:
@@ -31,7 +33,11 @@ class KafkaSink:
     def __init__(self, settings: dict[str, Any], topic: str) -> None:
         self._noted: Any = None
         """The last error that was about no message: mostly the reason why messages time out."""
-        self._settings = {**settings, "error_cb": self._note}
+        self._fatal: KafkaException | None = None
+        """Why the producer of this batch can go on no more."""
+        # All that it would print is in our errors.
+        silent = logging.Logger("librdkafka", logging.CRITICAL + 1)
+        self._settings = {**settings, "error_cb": self._note, "logger": silent}
         self._topic = topic
         self._where = f"Kafka at {settings['bootstrap.servers']}"
         self._producer = self._new_producer()
@@ -40,6 +46,8 @@ class KafkaSink:
         """Produce the messages one behind another, then wait until all replicas have them."""
         from confluent_kafka import KafkaException
 
+        if self._fatal is not None:
+            self._renew()
         confirmed: dict[int, Any] = {}
         outcome = Outcome(done=len(messages))
         sent = 0
@@ -62,13 +70,12 @@ class KafkaSink:
                 outcome = self._refusal(place, error)
                 break
             sent += 1
-            self._producer.poll(0)
-        self._producer.flush(TIMEOUT)
-        for place in range(sent):
-            failure = confirmed.get(place, "Kafka did not confirm in time")
-            if failure is not None:
-                return self._failed(place, failure)
-        return outcome
+            self._call(self._producer.poll, 0)
+        self._call(self._producer.flush, TIMEOUT)
+        missing = self._fatal or "Kafka did not confirm in time"
+        failures = {place: confirmed.get(place, missing) for place in range(sent)}
+        failures = {place: failure for place, failure in failures.items() if failure is not None}
+        return self._failed(messages, failures) if failures else outcome
 
     def require_reachable(self) -> None:
         """Raise `ConnectError` where no broker answers."""
@@ -82,9 +89,29 @@ class KafkaSink:
             raise ConnectError(reason, hint=hint) from error
 
     def close(self) -> None:
-        """Let go of the producer."""
-        self._producer.purge()
-        self._producer.flush(1)
+        """Let go of the producer, and of what is still on its way."""
+        self._call(self._producer.purge)
+        self._call(self._producer.flush, 1)
+
+    def _call(self, method: Callable[..., object], *arguments: float) -> None:
+        """Let the producer call back until all is said: after each fatal error, which it raises, it has more to say."""
+        from confluent_kafka import KafkaException
+
+        while True:
+            try:
+                method(*arguments)
+            except (KafkaException, SystemError) as error:  # the latter where it was in a callback
+                cause = error.__cause__ if isinstance(error, SystemError) else error
+                if not isinstance(cause, KafkaException):
+                    raise
+                self._fatal = cause
+            else:
+                return
+
+    def _renew(self) -> None:
+        self.close()
+        self._producer = self._new_producer()
+        self._fatal = None
 
     def _new_producer(self) -> Producer:
         from confluent_kafka import KafkaException, Producer
@@ -95,21 +122,28 @@ class KafkaSink:
             raise UsageError(f"Kafka does not take these settings: {_reason(error)}") from error
 
     def _refusal(self, place: int, error: Exception) -> Outcome:
-        from confluent_kafka import KafkaError
-
-        code = (
-            error.args[0].code() if error.args and isinstance(error.args[0], KafkaError) else None
-        )
-        if code == KafkaError.MSG_SIZE_TOO_LARGE:
+        if _code(error) in _refusals():
             return Outcome(done=place, refused=_reason(error))
         return Outcome(done=place, error=_reason(error))
 
-    def _failed(self, place: int, error: Any) -> Outcome:
+    def _failed(self, messages: Sequence[Message], failures: Mapping[int, Any]) -> Outcome:
+        refused = [place for place, error in failures.items() if _code(error) in _refusals()]
+        is_alone = str(self._settings.get(_TOGETHER)) == "1"
+        if refused and not is_alone:
+            # It may be what librdkafka put together that is too large, and no message by itself.
+            self._settings[_TOGETHER] = 1
         # What is still on its way could overtake what is sent again.
-        self._producer.purge()
-        self._producer.flush(1)
-        self._producer = self._new_producer()
-        return replace(self.failed(error), done=place)
+        self._renew()
+        first = min(failures)
+        if not refused:
+            return replace(self.failed(_told(failures)), done=first)
+        if not is_alone:
+            return Outcome(done=first)
+        if first == refused[0]:
+            return Outcome(done=first, refused=_reason(failures[first]))
+        # A refusal is fatal for what goes beside it in other partitions: this first, without it.
+        outcome = self.send(messages[first : refused[0]])
+        return replace(outcome, done=first + outcome.done)
 
     def failed(self, error: Any) -> Outcome:
         """The outcome for an error of Kafka's: nothing was taken, why, and what to do."""
@@ -151,6 +185,31 @@ def _kafka_error(error: Any) -> Any:
     return first if hasattr(first, "code") else None
 
 
+def _code(error: Any) -> int | None:
+    found = _kafka_error(error)
+    return None if found is None else int(found.code())
+
+
+def _told(failures: Mapping[int, Any]) -> Any:
+    """The failure that says why: the others may only have been given up because of it."""
+    from confluent_kafka import KafkaError
+
+    given_up = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT, KafkaError._FATAL)
+    reasons = (error for error in failures.values() if _code(error) not in given_up)
+    return next(reasons, failures[min(failures)])
+
+
+def _refusals() -> tuple[int, ...]:
+    """What brokers say of a message that they will never take."""
+    from confluent_kafka import KafkaError
+
+    return (
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.INVALID_RECORD,
+    )
+
+
 def _reason(error: object) -> str:
     first = error.args[0] if isinstance(error, Exception) and error.args else error
     return str(first.str()) if hasattr(first, "str") else str(first)
@@ -169,7 +228,7 @@ def open_sink(address: Address) -> KafkaSink:
         )
     settings: dict[str, Any] = {
         "client.id": "audit-toolkit",
-        "log_level": 0,  # what librdkafka would say on stderr is in our errors
+        "log_level": 0,
         "linger.ms": 5,
         "delivery.timeout.ms": int(TIMEOUT * 1000),
     }
@@ -195,7 +254,8 @@ def _read_settings(path: Path) -> dict[str, str]:
     """The settings of a properties file: `name=value` lines."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UsageError(f"{str(path)!a} cannot be read: {error.strerror}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"{str(path)!a} cannot be read: {reason}") from error
     pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
     return {name.strip(): value.strip() for name, _, value in pairs}

@@ -127,6 +127,9 @@ class NatsSink:
         done, failure = await answers.of_first(sent)
         if done == sent:
             return outcome
+        if failure is None and not self._client.is_connected:
+            lost = f"the connection to {self._where} was lost"
+            return Outcome(done=done, error=lost, hint="is it running there?", is_unreachable=True)
         if failure is None:
             return Outcome(done=done, error=f"{self._where} did not confirm in time")
         return replace(await self._explained(failure), done=done)
