@@ -29,6 +29,7 @@ from audit_toolkit.stream.messages import Format, Message, Outcome
 from audit_toolkit.stream.read_ahead import Ahead
 from audit_toolkit.stream.session import require_own_session
 from audit_toolkit.stream.sinks import Sink
+from audit_toolkit.stream.sinks.base import clock
 from audit_toolkit.stream.wakeups import Pump
 from audit_toolkit.tracing import span
 from audit_toolkit.trail import (
@@ -57,6 +58,9 @@ LONGEST_ASKED = 3600.0
 """Seconds that a sink is left alone at most, whatever it asks for."""
 LEASE_PAUSE = 0.5
 """Seconds between two looks whether the other instance is gone."""
+LOOK_AFTER = 1.0
+"""Seconds without a word with the server after which an instance sees whether the lease is still its own before it
+delivers: it may have been paused, and replaced."""
 HELD_SECONDS = 3.0
 """So long nobody is told which transactions it waits for."""
 NOTE_EVERY = 1.0
@@ -297,6 +301,8 @@ class _Delivery:
         """The dead letters as they were looked at last."""
         self._aside: set[int] = set()
         """Events that were put aside since dead letters were last sent."""
+        self._leased_at = clock()
+        """When the lease was known to be ours."""
         self._noted_at = 0.0
         self._looked_at = 0.0
 
@@ -372,6 +378,7 @@ class _Delivery:
         if moved and (now or time.monotonic() - self._noted_at > NOTE_EVERY):
             consumers.advance(self._connection, self._lease, position, delivered, latest)
             self._noted_at = time.monotonic()
+            self._leased_at = clock()
             self._place = position.event_id
 
     def _without_held(
@@ -408,6 +415,8 @@ class _Delivery:
                 tries, reason = 0, None
             else:
                 reason = outcome.error or outcome.refused
+                if reason is None and not outcome.done:
+                    reason = "the sink took nothing, and gave no reason"
             if outcome.done or aside:
                 yield Progress(event_id=self._place, delivered=outcome.done, put_aside=aside)
             if reason is not None:
@@ -420,6 +429,9 @@ class _Delivery:
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     def _hand_over(self, messages: Sequence[Message]) -> Outcome:
+        if clock() - self._leased_at > LOOK_AFTER:
+            consumers.require_lease(self._connection, self._lease)
+            self._leased_at = clock()
         with span("stream.send", consumer=self._lease.name, events=len(messages)) as sending:
             outcome = self._sink.send(messages)
             sending.note(delivered=outcome.done)

@@ -14,18 +14,22 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from audit_toolkit import stream
 from audit_toolkit.errors import AuditError, BusyError, UsageError
 from audit_toolkit.stream import AfterRefusal, Terms, Wanted
 from audit_toolkit.stream.run import find_origin
+from audit_toolkit.stream.sinks.base import clock, parse_address
+from audit_toolkit.stream.sinks.webhook import open_sink
 from audit_toolkit.trail import Action
 from tests.plugins.command import Audit
 from tests.plugins.database import MakeDatabase
 from tests.plugins.trail import Trail
 from tests.stream.conftest import Instance
 from tests.stream.delivery import Memory, deliver, insert
+from tests.stream.servers import Request, http_server
 from tests.trail.tails import all_ids, writer
 
 
@@ -182,6 +186,34 @@ class TestOneInstance:
         with pytest.raises(BusyError, match="has taken over"):
             one.until_idle()
         assert stream.find_consumer(orders.connection, "c").event_id == 0
+
+    def test_one_that_was_paused_in_a_batch_posts_nothing_more(
+        self,
+        orders: Trail,
+        instance: Callable[..., Instance],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        insert(orders, 1, 2, 3)
+        later, other = 0.0, Memory()
+
+        def replaced(_: Request) -> int:
+            nonlocal later
+            later = 60.0  # so long it stands still, and its session ends
+            orders.execute("select pg_terminate_backend(%s)", [one.connection.info.backend_pid])
+            two = instance(other)
+            two.until_idle()
+            two.close()
+            return 204
+
+        for module in ("run", "sinks.webhook"):
+            stands = sys.modules[f"audit_toolkit.stream.{module}"]
+            monkeypatch.setattr(stands, "clock", lambda: clock() + later)
+        with http_server() as receiver, closing(open_sink(parse_address(receiver.url))) as sink:
+            receiver.answer = replaced
+            one = instance(sink)
+            with pytest.raises(psycopg.OperationalError):
+                one.until_idle()
+        assert (len(receiver.requests), other.ids) == (1, [1, 2, 3])
 
     def test_a_squatter_of_the_lock_keeps_nobody_out(self, orders: Trail) -> None:
         insert(orders, 1)
