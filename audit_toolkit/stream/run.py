@@ -65,7 +65,8 @@ HELD_SECONDS = 3.0
 """So long nobody is told which transactions it waits for."""
 NOTE_EVERY = 1.0
 """Seconds after which a place is noted that only moved past events nobody asked for."""
-
+LETTERS_EVERY = 5.0
+"""Seconds after which one that does not catch up looks for dead letters that are to be delivered again."""
 
 _KEEPALIVE = (
     "select set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '3', false),"
@@ -348,8 +349,10 @@ class _Delivery:
                 if batch.events:
                     ahead.begin()
                 yield from self._deliver(batch)
+                if batch.events:
+                    yield from self._due_letters(LETTERS_EVERY)
                 if not batch.events and not batch.held_by:
-                    yield from self._due_letters()
+                    yield from self._due_letters(0.0 if self._terms.once else NOTE_EVERY)
                     self._note(batch.position, 0, None, now=self._terms.once)
                     yield Progress(event_id=self._place, is_idle=True)
                     if self._terms.once:
@@ -454,12 +457,12 @@ class _Delivery:
         self._aside |= {event.event_id for event, _, _ in letters}
         return rest, len(letters)
 
-    def _due_letters(self) -> Iterator[Progress]:
+    def _due_letters(self, every: float = 0.0) -> Iterator[Progress]:
         """Deliver dead letters that somebody wants delivered again, in the order of their ids.
 
         Where rows are held also those that wait for nothing any more; and none before an earlier one of its row.
         """
-        if time.monotonic() - self._looked_at < NOTE_EVERY and not self._terms.once:
+        if time.monotonic() - self._looked_at < every:
             return
         self._looked_at = time.monotonic()
         letters = consumers.read_letters(

@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -23,7 +25,8 @@ from audit_toolkit.stream import AfterRefusal, Terms, Wanted
 from audit_toolkit.stream.run import find_origin
 from audit_toolkit.stream.sinks.base import clock, parse_address
 from audit_toolkit.stream.sinks.webhook import open_sink
-from audit_toolkit.trail import Action
+from audit_toolkit.trail import Action, Batch
+from audit_toolkit.trail.history.follow import follow_subject
 from tests.plugins.command import Audit
 from tests.plugins.database import MakeDatabase
 from tests.plugins.trail import Trail
@@ -416,6 +419,44 @@ class TestFailure:
         assert sink.ids == []
         [letter] = stream.read_letters(orders.connection, "c")
         assert (letter.event_id, letter.is_due) == (1, True)
+
+    @pytest.mark.parametrize("after_refusal", AfterRefusal)
+    def test_they_go_where_it_never_catches_up(
+        self,
+        orders: Trail,
+        instance: Callable[..., Instance],
+        monkeypatch: pytest.MonkeyPatch,
+        after_refusal: AfterRefusal,
+    ) -> None:
+        running = sys.modules["audit_toolkit.stream.run"]
+        monkeypatch.setattr(running, "LETTERS_EVERY", 0)
+
+        def never_idle(*what: Any, **more: Any) -> Iterator[Batch]:
+            return (batch for batch in follow_subject(*what, **more) if batch.events)
+
+        insert(orders, 0, 1)
+        orders.execute("update orders set v = 1 where id = 0")
+        deliver(
+            orders,
+            Memory(lambda message: "refused no" if message.event.row_key == "0" else None),
+            terms=Terms(tries=1, after_refusal=after_refusal),
+        )
+        letters = stream.read_letters(orders.connection, "c")
+
+        def more(message: stream.Message) -> None:
+            if message.event.row_key != "0":
+                orders.execute("update orders set v = v + 1 where id = 1")
+
+        monkeypatch.setattr(running, "follow_subject", never_idle)
+        orders.execute("update orders set v = v + 1 where id = 1")
+        sink = Memory(more)
+        busy = instance(sink, after_refusal=after_refusal)
+        next(busy.steps)
+        stream.retry_letters(orders.connection, "c", None)
+        assert not any(step.is_idle for step in islice(busy.steps, 8))
+        given = [one.event.event_id for one in sink.taken if one.event.row_key == "0"]
+        assert given == [letter.event_id for letter in letters]
+        assert stream.read_letters(orders.connection, "c") == []
 
     @pytest.mark.parametrize("after_refusal", AfterRefusal)
     def test_one_asked_for_while_others_go_is_not_lost(
