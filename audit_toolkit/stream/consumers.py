@@ -259,6 +259,12 @@ def give_back(connection: Connection, lease: Lease) -> None:
         fetch(connection, _UNLOCK, {"lock_key": lease.lock_key})
 
 
+def require_lease(connection: Connection, lease: Lease) -> None:
+    """Raise `BusyError` where the lease is another's, and what psycopg raises where the session is gone."""
+    if not fetch(connection, _sql("leased", lease.schema), _of(lease)):
+        raise _taken_over(connection, lease)
+
+
 def advance(
     connection: Connection, lease: Lease, position: Position, delivered: int, latest: Event | None
 ) -> None:

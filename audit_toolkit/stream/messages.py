@@ -33,7 +33,7 @@ Format: TypeAlias = Callable[[Event], "Message | None"]
 class Outcome:
     """What became of messages that were sent: the first `done` were taken, and none behind that one.
 
-    Without `refused` and `error`, all were.
+    Without `refused` and `error` nothing stands against the rest: it is sent at once.
     """
 
     done: int

@@ -29,6 +29,7 @@ from audit_toolkit.stream.messages import Format, Message, Outcome
 from audit_toolkit.stream.read_ahead import Ahead
 from audit_toolkit.stream.session import require_own_session
 from audit_toolkit.stream.sinks import Sink
+from audit_toolkit.stream.sinks.base import clock
 from audit_toolkit.stream.wakeups import Pump
 from audit_toolkit.tracing import span
 from audit_toolkit.trail import (
@@ -57,11 +58,15 @@ LONGEST_ASKED = 3600.0
 """Seconds that a sink is left alone at most, whatever it asks for."""
 LEASE_PAUSE = 0.5
 """Seconds between two looks whether the other instance is gone."""
+LOOK_AFTER = 1.0
+"""Seconds without a word with the server after which an instance sees whether the lease is still its own before it
+delivers: it may have been paused, and replaced."""
 HELD_SECONDS = 3.0
 """So long nobody is told which transactions it waits for."""
 NOTE_EVERY = 1.0
 """Seconds after which a place is noted that only moved past events nobody asked for."""
-
+LETTERS_EVERY = 5.0
+"""Seconds after which one that does not catch up looks for dead letters that are to be delivered again."""
 
 _KEEPALIVE = (
     "select set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '3', false),"
@@ -297,6 +302,8 @@ class _Delivery:
         """The dead letters as they were looked at last."""
         self._aside: set[int] = set()
         """Events that were put aside since dead letters were last sent."""
+        self._leased_at = clock()
+        """When the lease was known to be ours."""
         self._noted_at = 0.0
         self._looked_at = 0.0
 
@@ -342,8 +349,10 @@ class _Delivery:
                 if batch.events:
                     ahead.begin()
                 yield from self._deliver(batch)
+                if batch.events:
+                    yield from self._due_letters(LETTERS_EVERY)
                 if not batch.events and not batch.held_by:
-                    yield from self._due_letters()
+                    yield from self._due_letters(0.0 if self._terms.once else NOTE_EVERY)
                     self._note(batch.position, 0, None, now=self._terms.once)
                     yield Progress(event_id=self._place, is_idle=True)
                     if self._terms.once:
@@ -372,6 +381,7 @@ class _Delivery:
         if moved and (now or time.monotonic() - self._noted_at > NOTE_EVERY):
             consumers.advance(self._connection, self._lease, position, delivered, latest)
             self._noted_at = time.monotonic()
+            self._leased_at = clock()
             self._place = position.event_id
 
     def _without_held(
@@ -408,6 +418,8 @@ class _Delivery:
                 tries, reason = 0, None
             else:
                 reason = outcome.error or outcome.refused
+                if reason is None and not outcome.done:
+                    reason = "the sink took nothing, and gave no reason"
             if outcome.done or aside:
                 yield Progress(event_id=self._place, delivered=outcome.done, put_aside=aside)
             if reason is not None:
@@ -420,6 +432,9 @@ class _Delivery:
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     def _hand_over(self, messages: Sequence[Message]) -> Outcome:
+        if clock() - self._leased_at > LOOK_AFTER:
+            consumers.require_lease(self._connection, self._lease)
+            self._leased_at = clock()
         with span("stream.send", consumer=self._lease.name, events=len(messages)) as sending:
             outcome = self._sink.send(messages)
             sending.note(delivered=outcome.done)
@@ -442,12 +457,12 @@ class _Delivery:
         self._aside |= {event.event_id for event, _, _ in letters}
         return rest, len(letters)
 
-    def _due_letters(self) -> Iterator[Progress]:
+    def _due_letters(self, every: float = 0.0) -> Iterator[Progress]:
         """Deliver dead letters that somebody wants delivered again, in the order of their ids.
 
         Where rows are held also those that wait for nothing any more; and none before an earlier one of its row.
         """
-        if time.monotonic() - self._looked_at < NOTE_EVERY and not self._terms.once:
+        if time.monotonic() - self._looked_at < every:
             return
         self._looked_at = time.monotonic()
         letters = consumers.read_letters(

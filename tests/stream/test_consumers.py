@@ -8,24 +8,31 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
 from audit_toolkit import stream
 from audit_toolkit.errors import AuditError, BusyError, UsageError
 from audit_toolkit.stream import AfterRefusal, Terms, Wanted
 from audit_toolkit.stream.run import find_origin
-from audit_toolkit.trail import Action
+from audit_toolkit.stream.sinks.base import clock, parse_address
+from audit_toolkit.stream.sinks.webhook import open_sink
+from audit_toolkit.trail import Action, Batch
+from audit_toolkit.trail.history.follow import follow_subject
 from tests.plugins.command import Audit
 from tests.plugins.database import MakeDatabase
 from tests.plugins.trail import Trail
 from tests.stream.conftest import Instance
 from tests.stream.delivery import Memory, deliver, insert
+from tests.stream.servers import Request, http_server
 from tests.trail.tails import all_ids, writer
 
 
@@ -182,6 +189,34 @@ class TestOneInstance:
         with pytest.raises(BusyError, match="has taken over"):
             one.until_idle()
         assert stream.find_consumer(orders.connection, "c").event_id == 0
+
+    def test_one_that_was_paused_in_a_batch_posts_nothing_more(
+        self,
+        orders: Trail,
+        instance: Callable[..., Instance],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        insert(orders, 1, 2, 3)
+        later, other = 0.0, Memory()
+
+        def replaced(_: Request) -> int:
+            nonlocal later
+            later = 60.0  # so long it stands still, and its session ends
+            orders.execute("select pg_terminate_backend(%s)", [one.connection.info.backend_pid])
+            two = instance(other)
+            two.until_idle()
+            two.close()
+            return 204
+
+        for module in ("run", "sinks.webhook"):
+            stands = sys.modules[f"audit_toolkit.stream.{module}"]
+            monkeypatch.setattr(stands, "clock", lambda: clock() + later)
+        with http_server() as receiver, closing(open_sink(parse_address(receiver.url))) as sink:
+            receiver.answer = replaced
+            one = instance(sink)
+            with pytest.raises(psycopg.OperationalError):
+                one.until_idle()
+        assert (len(receiver.requests), other.ids) == (1, [1, 2, 3])
 
     def test_a_squatter_of_the_lock_keeps_nobody_out(self, orders: Trail) -> None:
         insert(orders, 1)
@@ -384,6 +419,44 @@ class TestFailure:
         assert sink.ids == []
         [letter] = stream.read_letters(orders.connection, "c")
         assert (letter.event_id, letter.is_due) == (1, True)
+
+    @pytest.mark.parametrize("after_refusal", AfterRefusal)
+    def test_they_go_where_it_never_catches_up(
+        self,
+        orders: Trail,
+        instance: Callable[..., Instance],
+        monkeypatch: pytest.MonkeyPatch,
+        after_refusal: AfterRefusal,
+    ) -> None:
+        running = sys.modules["audit_toolkit.stream.run"]
+        monkeypatch.setattr(running, "LETTERS_EVERY", 0)
+
+        def never_idle(*what: Any, **more: Any) -> Iterator[Batch]:
+            return (batch for batch in follow_subject(*what, **more) if batch.events)
+
+        insert(orders, 0, 1)
+        orders.execute("update orders set v = 1 where id = 0")
+        deliver(
+            orders,
+            Memory(lambda message: "refused no" if message.event.row_key == "0" else None),
+            terms=Terms(tries=1, after_refusal=after_refusal),
+        )
+        letters = stream.read_letters(orders.connection, "c")
+
+        def more(message: stream.Message) -> None:
+            if message.event.row_key != "0":
+                orders.execute("update orders set v = v + 1 where id = 1")
+
+        monkeypatch.setattr(running, "follow_subject", never_idle)
+        orders.execute("update orders set v = v + 1 where id = 1")
+        sink = Memory(more)
+        busy = instance(sink, after_refusal=after_refusal)
+        next(busy.steps)
+        stream.retry_letters(orders.connection, "c", None)
+        assert not any(step.is_idle for step in islice(busy.steps, 8))
+        given = [one.event.event_id for one in sink.taken if one.event.row_key == "0"]
+        assert given == [letter.event_id for letter in letters]
+        assert stream.read_letters(orders.connection, "c") == []
 
     @pytest.mark.parametrize("after_refusal", AfterRefusal)
     def test_one_asked_for_while_others_go_is_not_lost(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -24,7 +25,8 @@ class Sink(Protocol):
         """Hand over the messages in their order; come back when the receiver has them for good.
 
         Messages of one key must arrive in their order. What is not `done` is sent again, and what may
-        have arrived all the same is told by its id.
+        have arrived all the same is told by its id. A sink that takes long over a message comes back after some
+        of them, so that its caller can see whether it may still deliver.
         """
         ...
 
@@ -75,6 +77,12 @@ class Address:
 
 
 SinkFactory = Callable[[Address], Sink]
+
+
+def clock() -> float:
+    """Seconds on a clock that goes on while the process, or where the system tells, the machine stands still."""
+    boot: int | None = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boot is None else time.clock_gettime(boot)
 
 
 def parse_address(text: str) -> Address:

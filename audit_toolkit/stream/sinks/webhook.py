@@ -21,7 +21,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from audit_toolkit.errors import UsageError
 from audit_toolkit.stream.messages import Message, Outcome
-from audit_toolkit.stream.sinks.base import Address, require, unreachable
+from audit_toolkit.stream.sinks.base import Address, clock, require, unreachable
 
 if TYPE_CHECKING:
     import httpx
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 SECRET_VARIABLE = "AUDIT_STREAM_SECRET"  # noqa: S105 - the name of a variable
 TIMEOUT = 10.0
 """Seconds for each step of a request."""
+MOST_SECONDS = 1.0
+"""Once they are over no other message is posted: who was paused meanwhile may have been replaced."""
 _MOST_BYTES = 65_536
 _NOWHERE = frozenset({404, 405, 410})
 """The address is wrong, or no longer there: no event would be taken."""
@@ -47,10 +49,13 @@ class WebhookSink:
         self._where = urlsplit(url).netloc.rpartition("@")[2]
 
     def send(self, messages: Sequence[Message]) -> Outcome:
-        """Post the messages one after another, up to the first that fails."""
+        """Post the messages one after another, up to the first that fails, for a short time."""
         import httpx
 
+        began = clock()
         for place, message in enumerate(messages):
+            if place and clock() - began > MOST_SECONDS:
+                return Outcome(done=place)
             try:
                 answer = self._post(message)
             except (httpx.HTTPError, httpx.InvalidURL) as error:
