@@ -10,7 +10,6 @@ import base64
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from hashlib import sha256
 from itertools import islice
 from types import MappingProxyType
@@ -25,8 +24,8 @@ from audit_toolkit.seals.ids import expand, read_ranges, size_of
 from audit_toolkit.seals.leaves import read_seeds
 from audit_toolkit.seals.left import left_part, read_left
 from audit_toolkit.seals.salts import IDS, OF_EVENT, SALT, block_of, salts_between
-from audit_toolkit.seals.seal import read_newest
-from audit_toolkit.seals.tiles import WIDTH, Tree, root_from_range, split
+from audit_toolkit.seals.seal import read_newest, read_tree
+from audit_toolkit.seals.tiles import WIDTH, root_from_range, split
 from audit_toolkit.seals.verify_proof import (
     TEXTS,
     ProofError,
@@ -64,7 +63,7 @@ def sealed_part(connection: Connection, schema: str, leaf: QualifiedName) -> dic
         return None
     ids = expand(read_ranges(row["ids"]))
     size = newest["tree_size"]
-    tree = Tree(cache(lambda level, tile: _tile(connection, schema, level, tile)))
+    tree = read_tree(connection, schema)
     blocks = {"first": block_of(ids[0]), "last": block_of(ids[-1])}
     seeds = read_seeds(connection, schema, **blocks)
     return {
@@ -118,12 +117,6 @@ def _runs(connection: Connection, schema: str, ids: Sequence[int]) -> list[tuple
             else:
                 found.append((index, 1))
     return found
-
-
-def _tile(connection: Connection, schema: str, level: int, tile: int) -> list[bytes]:
-    asked = {"level": level, "first": tile, "last": tile}
-    rows = fetch(connection, render("seals/tiles", schema=schema), asked)
-    return split(bytes(rows[0]["hashes"])) if rows else []
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.connection import fetch
@@ -13,8 +12,8 @@ from audit_toolkit.seals.ids import read_ranges
 from audit_toolkit.seals.leaves import read_relations, read_seeds
 from audit_toolkit.seals.left import Left, read_left
 from audit_toolkit.seals.salts import SALT, block_of, salts_between
-from audit_toolkit.seals.seal import read_newest
-from audit_toolkit.seals.tiles import WIDTH, Tree, split
+from audit_toolkit.seals.seal import read_newest, read_tree
+from audit_toolkit.seals.tiles import WIDTH, split
 from audit_toolkit.seals.verify_proof import COLUMNS, FORMAT, ProofError, commitment, leaf_hash
 from audit_toolkit.templates import render
 
@@ -46,7 +45,7 @@ def prove(connection: Connection, schema: str, event_id: int) -> dict[str, Any]:
                 f"event {event_id} was changed after it was sealed, so it cannot be proved",
                 hint="audit verify shows what else was changed",
             )
-        tree = Tree(cache(lambda level, tile: _tile(connection, schema, level, tile)))
+        tree = read_tree(connection, schema)
         path = tree.inclusion(index, checkpoint.size)
         left = {
             one.slot: _left(one, event[one.slot])
@@ -146,9 +145,3 @@ def _salts(
     rows = fetch(connection, render("seals/redacted", schema=schema), {"event_id": event_id})
     names = tuple(SLOTS)
     return salts, {names[row["slot"]]: bytes(row["commitment"]) for row in rows}
-
-
-def _tile(connection: Connection, schema: str, level: int, tile: int) -> list[bytes]:
-    asked = {"level": level, "first": tile, "last": tile}
-    rows = fetch(connection, render("seals/tiles", schema=schema), asked)
-    return split(bytes(rows[0]["hashes"])) if rows else []

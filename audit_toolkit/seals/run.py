@@ -11,8 +11,8 @@ from audit_toolkit.connection import fetch
 from audit_toolkit.seals.checkpoints import Checkpoint, read_checkpoint
 from audit_toolkit.seals.keys import Signer, keys_of
 from audit_toolkit.seals.leaves import read_reach
-from audit_toolkit.seals.seal import read_newest, seal
-from audit_toolkit.seals.sinks import Delivered, Sink, deliver, require_not_behind
+from audit_toolkit.seals.seal import read_newest, read_tree, seal
+from audit_toolkit.seals.sinks import Delivered, Sink, deliver, require_continued
 from audit_toolkit.templates import render
 from audit_toolkit.tracing import span
 from audit_toolkit.trail.history.follow import Blocker
@@ -102,7 +102,9 @@ def _run_seal(
     state = read_state(connection, schema)
     newest = read_newest(connection, schema)
     if newest or sinks:
-        require_not_behind(sinks, signer.public.name, newest["tree_size"] if newest else 0)
+        size = newest["tree_size"] if newest else 0
+        tree = read_tree(connection, schema)
+        require_continued(sinks, signer.public.name, size, keys_of(signer), tree)
     found = find_watermark(
         connection, schema, state.marks, wait=wait, known=read_reach(connection, schema)[1]
     )

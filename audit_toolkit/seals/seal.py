@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.connection import fetch, first_line, import_psycopg
@@ -26,7 +27,7 @@ from audit_toolkit.seals.checkpoints import (
 from audit_toolkit.seals.ids import compress, expand, read_ranges, size_of, write_ranges
 from audit_toolkit.seals.keys import Signer, keys_of, successor_of
 from audit_toolkit.seals.leaves import Block, block_end, read_reach, seal_block
-from audit_toolkit.seals.tiles import WIDTH, Growth, split, widths
+from audit_toolkit.seals.tiles import WIDTH, Growth, Tree, split, widths
 from audit_toolkit.templates import render
 
 if TYPE_CHECKING:
@@ -164,6 +165,18 @@ def read_newest(connection: Connection, schema: str) -> dict[str, Any] | None:
     """The last checkpoint, as its row."""
     rows = fetch(connection, render("seals/newest", schema=schema))
     return rows[0] if rows else None
+
+
+def read_tree(connection: Connection, schema: str) -> Tree:
+    """The tree as the database has it; a tile that is missing is empty."""
+
+    @cache
+    def tile(level: int, number: int) -> list[bytes]:
+        asked = {"level": level, "first": number, "last": number}
+        rows = fetch(connection, render("seals/tiles", schema=schema), asked)
+        return split(bytes(rows[0]["hashes"])) if rows else []
+
+    return Tree(tile)
 
 
 def _read_state(connection: Connection, schema: str, signer: Signer) -> _State:

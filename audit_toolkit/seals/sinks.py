@@ -27,7 +27,14 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from audit_toolkit.errors import AuditError, MissingExtraError, UsageError
-from audit_toolkit.seals.checkpoints import Checkpoint, cryptography
+from audit_toolkit.seals.checkpoints import (
+    Checkpoint,
+    NoteError,
+    PublicKey,
+    cryptography,
+    read_checkpoint,
+)
+from audit_toolkit.seals.tiles import Tree
 
 COMMAND = "command:"
 ENDING, STAMP = ".checkpoint", ".tsr"
@@ -48,8 +55,8 @@ class Sink(Protocol):
     def put(self, checkpoint: Checkpoint, note: str, stamp: bytes | None) -> None:
         """Keep a checkpoint, and its time stamp; again without harm. Raises `AuditError`."""
 
-    def largest(self, origin: str) -> int | None:
-        """The number of events of the largest one that it keeps; None where it has none, or cannot be asked."""
+    def newest(self, origin: str) -> tuple[int, str] | None:
+        """The largest one that it keeps, as (events, note); None where it has none, or cannot be asked."""
 
 
 def open_sink(address: str) -> Sink:
@@ -69,6 +76,14 @@ def open_sink(address: str) -> Sink:
 def file_name(checkpoint: Checkpoint) -> str:
     """The file of a checkpoint, relative to where they are kept."""
     return f"{quote(checkpoint.origin, safe='')}/{checkpoint.size:020}{ENDING}"
+
+
+def _last(names: Iterable[str]) -> tuple[int, str] | None:
+    """The checkpoint of the most events among these files, as (events, file)."""
+    return max(
+        ((int(match[1]), name) for name in names if (match := _NUMBER.fullmatch(name))),
+        default=None,
+    )
 
 
 def _forked(where: str, checkpoint: Checkpoint) -> AuditError:
@@ -118,13 +133,11 @@ class DirectorySink:
             new.unlink()
         _flush_folder(target.parent)
 
-    def largest(self, origin: str) -> int | None:
-        """That of the last file."""
+    def newest(self, origin: str) -> tuple[int, str] | None:
+        """The last file."""
         folder = self.path / quote(origin, safe="")
-        found = [
-            match for file in folder.glob(f"*{ENDING}") if (match := _NUMBER.fullmatch(file.name))
-        ]
-        return max((int(match[1]) for match in found), default=None)
+        found = _last(file.name for file in folder.glob(f"*{ENDING}"))
+        return (found[0], _note_or_nothing(folder / found[1])) if found else None
 
 
 def _flush_folder(folder: Path) -> None:
@@ -179,15 +192,18 @@ class StoreSink:
             if stamp and not filesystem.exists(stamped):
                 filesystem.pipe_file(stamped, stamp)
 
-    def largest(self, origin: str) -> int | None:
-        """That of the last object."""
+    def newest(self, origin: str) -> tuple[int, str] | None:
+        """The last object."""
         filesystem, root = self._open()
         folder = f"{root}/{quote(origin, safe='')}"
         with _storage_errors(self.address):
             filesystem.invalidate_cache()
             names = filesystem.find(folder) if filesystem.exists(folder) else []
-        found = [match for name in names if (match := _NUMBER.fullmatch(name.rpartition("/")[2]))]
-        return max((int(match[1]) for match in found), default=None)
+            found = _last(name.rpartition("/")[2] for name in names)
+            if found is None:
+                return None
+            content: bytes = filesystem.cat_file(f"{folder}/{found[1]}", start=0, end=_LONGEST_NOTE)
+            return found[0], content.decode(errors="replace")
 
     def notes(self) -> list[tuple[str, str]]:
         """All checkpoints that are kept there, as (where, note)."""
@@ -248,7 +264,7 @@ class CommandSink:
             why = said[-1] if said else f"exit code {answer.returncode}"
             raise AuditError(f"{self.address} failed: {why}", hint="the next run retries")
 
-    def largest(self, origin: str) -> int | None:  # noqa: ARG002 - nobody can be asked
+    def newest(self, origin: str) -> tuple[int, str] | None:  # noqa: ARG002 - nobody can be asked
         """Nobody can be asked."""
         return None
 
@@ -422,15 +438,33 @@ def _failed(address: str, size: int | None, error: AuditError) -> Delivered:
     return Delivered(address=address, size=size, failed=error.message, hint=error.hint)
 
 
-def require_not_behind(sinks: Iterable[Sink], origin: str, size: int) -> None:
-    """Raise `AuditError` where a sink has a larger tree than the database: that was put back to an earlier state."""
+def require_continued(
+    sinks: Iterable[Sink], origin: str, size: int, keys: Sequence[PublicKey], tree: Tree
+) -> None:
+    """Raise `AuditError` where the last checkpoint of a sink is not one of this tree, of so many events.
+
+    That of a larger one says that the database was put back to an earlier state, or that a copy of it is ahead; one of
+    another root, that a copy is sealed there. What is no valid checkpoint is left to `audit verify`.
+    """
     for sink in sinks:
-        largest = None
+        newest = None
         with suppress(AuditError):
-            largest = sink.largest(origin)
-        if largest is not None and largest > size:
+            newest = sink.newest(origin)
+        if newest is None:
+            continue
+        largest, note = newest
+        if largest > size:
             raise AuditError(
                 f"{sink.address} has a checkpoint of {largest} events, and the database has sealed {size}",
-                hint="the database was restored to an earlier state, and sealing it would hide that: audit verify "
-                "shows what was lost; then move the checkpoints that are ahead out of the folder",
+                hint="the database was restored to an earlier state, or a copy of it is sealed to the same place, and "
+                "sealing it would hide that: audit verify shows what differs; then move the checkpoints that are ahead "
+                "out of the folder",
             )
+        with suppress(NoteError):
+            checkpoint = read_checkpoint(note, keys)
+            if checkpoint.size <= size and tree.root(checkpoint.size) != checkpoint.root:
+                raise AuditError(
+                    f"{sink.address} has a checkpoint of {checkpoint.size} events that is not of this trail",
+                    hint="a copy of the database is sealed to the same place, or the trail was restored and then went "
+                    "on: audit verify compares them; seal each copy to a place of its own",
+                )

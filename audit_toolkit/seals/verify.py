@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import groupby
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,7 @@ from audit_toolkit.seals.leaves import next_id, read_block, read_relations, read
 from audit_toolkit.seals.pin import pinned
 from audit_toolkit.seals.redaction import Slot, require_signed, slot_bytes
 from audit_toolkit.seals.salts import IDS, block_of
-from audit_toolkit.seals.seal import read_known_keys, read_newest
+from audit_toolkit.seals.seal import read_known_keys, read_newest, read_tree
 from audit_toolkit.seals.tiles import HASH, WIDTH, Growth, Tree, split, widths
 from audit_toolkit.templates import render
 
@@ -218,13 +217,13 @@ def _verify(
     known = _known_keys(connection, schema, report)
     trusted = trusted_keys(keys or [key for key, _ in known], [note for _, note in known if note])
     report.checkpoint = _newest(connection, schema, trusted, report)
-    tree = Tree(cache(lambda level, tile: _tile(connection, schema, level, tile)))
+    tree = read_tree(connection, schema)
     if report.checkpoint is not None:
         checkpoint = report.checkpoint
         checked = _check(connection, schema, checkpoint, since, jobs, dsn, progress)
         report.verified = sum(one.verified for one in checked)
         report.findings += [finding for one in checked for finding in one.findings]
-        report.findings += _check_tree(connection, schema, checkpoint, checked)
+        report.findings += _check_tree(connection, schema, tree, checkpoint, checked)
         gone = _judge_events(connection, schema, checked, report)
         _check_redactions(connection, schema, trusted, gone, report)
     _check_outside(outside, trusted, tree, report)
@@ -290,12 +289,6 @@ def _newest(
         )
         return None
     return checkpoint
-
-
-def _tile(connection: Connection, schema: str, level: int, tile: int) -> list[bytes]:
-    asked = {"level": level, "first": tile, "last": tile}
-    rows = fetch(connection, render("seals/tiles", schema=schema), asked)
-    return split(bytes(rows[0]["hashes"])) if rows else []
 
 
 def _segments(
@@ -482,7 +475,11 @@ class _Reader:
 
 
 def _check_tree(
-    connection: Connection, schema: str, checkpoint: Checkpoint, checked: Sequence[Checked]
+    connection: Connection,
+    schema: str,
+    tree: Tree,
+    checkpoint: Checkpoint,
+    checked: Sequence[Checked],
 ) -> list[Finding]:
     """Build the tree anew above level 0, and compare it with what is stored and signed."""
     growth = Growth()
@@ -498,7 +495,7 @@ def _check_tree(
         if level
     ]
     for level, tile, hashes in tiles:
-        if b"".join(_tile(connection, schema, level, tile)) != hashes:
+        if b"".join(tree.fetch(level, tile)) != hashes:
             findings.append(_tile_changed(level, tile))
     behind = fetch(
         connection, render("seals/tiles_behind", schema=schema), {"size": checkpoint.size}
@@ -597,7 +594,7 @@ def _check_outside(
                     FindingKind.TRAIL_BEHIND,
                     where,
                     f"it has {checkpoint.size} sealed events, and the database {size}: "
-                    "the trail was cut off or put back to an earlier state",
+                    "the trail was cut off or put back to an earlier state, or a copy of it was sealed",
                     "if the database was restored or failed over, audit adopt says so in the trail; "
                     "else find out who did it",
                 )

@@ -16,7 +16,8 @@ import psycopg
 import pytest
 
 from audit_toolkit.errors import AuditError, BusyError, UsageError
-from audit_toolkit.seals import open_sink, read_key, rotate_key, run_seal
+from audit_toolkit.seals import Checkpoint, open_sink, read_key, rotate_key, run_seal
+from audit_toolkit.seals.checkpoints import write_note
 from audit_toolkit.seals.tiles import WIDTH
 from tests.seals.words import MORE, Sealed, detach, drop
 
@@ -262,6 +263,30 @@ def test_a_trail_that_was_put_back_is_not_sealed_on(sealed: Sealed) -> None:
         AuditError, match="has a checkpoint of 467 events, and the database has sealed 462"
     ):
         sealed.seal()
+
+
+def test_a_place_that_a_copy_is_sealed_to_is_not_sealed_to(sealed: Sealed) -> None:
+    """The copy is behind this trail by now, so that its checkpoints are of fewer events."""
+    run_seal(sealed.connection, "audit", read_key(sealed.key), sinks=[open_sink(str(sealed.kept))])
+    sealed.execute(MORE.format(5))
+    run_seal(sealed.connection, "audit", read_key(sealed.key))
+    key = read_key(sealed.key)
+    other = Checkpoint(
+        origin=key.public.name,
+        size=464,
+        root=b"r" * 32,
+        up_to_id=464,
+        sealed_at="2026-11-28T00:00:00Z",
+    )
+    copys = write_note(other.text, key.public, key.sign(other.text))
+    place = f"memory://copy{os.getpid()}"
+    for sink in (open_sink(str(sealed.kept)), open_sink(place)):
+        sink.put(other, copys, None)
+        with pytest.raises(
+            AuditError, match="has a checkpoint of 464 events that is not of this trail"
+        ):
+            run_seal(sealed.connection, "audit", key, sinks=[sink])
+    assert [kind for kind, _ in sealed.found()] == ["trail_forked"]
 
 
 def test_a_copy_that_was_not_adopted_is_not_sealed(sealed: Sealed) -> None:
@@ -545,7 +570,7 @@ def test_sinks(sealed: Sealed, tmp_path: Path) -> None:
     run = run_seal(sealed.connection, "audit", read_key(sealed.key), sinks=sinks)
     assert [one.address for one in run.failed] == places[2:]
     assert kept.read_text() == run.note
-    assert sinks[1].largest("example.com/shop") == 462
+    assert sinks[1].newest("example.com/shop") == (462, run.note)
     run = run_seal(sealed.connection, "audit", read_key(sealed.key), sinks=sinks)
     assert kept.read_text() == run.note, "once is enough"
     assert [one.address for one in run.failed] == places[2:]
