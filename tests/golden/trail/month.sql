@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "e0e5e208910977a7132246ef908e3131755f7838bc4f7fb8947b5111051db801"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "2ddd6518e9e58e2edb1ce4532e7e3e25a48dd945b37133db522df20246678701"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -2835,16 +2835,10 @@ as $body$
         where name = any (key)
         group by name
         having count(*) > 1
-    ) or is_from_wal and exists (
-        select from pg_attribute as a
-        where a.attrelid = relation_id and not a.attisdropped
-          and installed_columns ->> a.attnum::text <> a.attname
-          and (a.attname = any (key) or installed_columns ->> a.attnum::text = any (key))
     )
     from (
         select
-            c.relation_id, c.installed_columns,
-            obj_description(p.oid, 'pg_proc')::jsonb #>> '{options,capture}' = 'wal' as is_from_wal,
+            c.installed_columns,
             array(
                 select jsonb_array_elements_text(obj_description(p.oid, 'pg_proc')::jsonb -> 'key')
             ) as key,
