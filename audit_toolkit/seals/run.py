@@ -104,7 +104,11 @@ def _run_seal(
     if newest or sinks:
         size = newest["tree_size"] if newest else 0
         tree = read_tree(connection, schema)
-        require_continued(sinks, signer.public.name, size, keys_of(signer), tree)
+        # A tree that is not the sealed one any more is refused below, and says nothing of the places.
+        is_sealed = newest is not None and tree.root(size) == bytes(newest["root"])
+        require_continued(
+            sinks, signer.public.name, size, keys_of(signer), tree if is_sealed else None
+        )
     found = find_watermark(
         connection, schema, state.marks, wait=wait, known=read_reach(connection, schema)[1]
     )

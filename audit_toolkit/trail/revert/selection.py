@@ -222,7 +222,7 @@ def _plan_restore(
     lock: bool,
 ) -> Undo:
     subject = find_subject(connection, table, key, schema=schema)
-    if not subject.known:
+    if not subject.known or subject.key is None:
         raise no_such_row(connection, subject)
     wanted, moment, as_of = _wanted(connection, subject, at, event, schema)
     warn_of_gap(connection, subject.table, subject.key, as_of, schema=schema)
