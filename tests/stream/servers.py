@@ -72,6 +72,12 @@ def _end(handler: BaseHTTPRequestHandler, how: str) -> None:
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nthanks")
     elif how == "not HTTP":
         handler.wfile.write(b"SSH-2.0-OpenSSH\r\n")
+    elif how == "drip":
+        with suppress(OSError):  # until the client has enough
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            for number in range(200):
+                handler.wfile.write(b"X-%d: drip\r\n" % number)
+                time.sleep(0.02)
     elif how == "endless":
         handler.send_response(200)
         handler.send_header("Content-Length", str(1 << 40))

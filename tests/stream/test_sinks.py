@@ -295,6 +295,15 @@ class TestWebhook:
         send(orders, receiver.url)
         assert keys([r.body for r in receiver.requests]) == orders.story()
 
+    def test_headers_without_end(self, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+        receiver.answer = lambda _: "drip"
+        monkeypatch.setattr(webhook, "DEADLINE", 0.1)
+        with closing(open_sink(parse_address(receiver.url))) as sink:
+            assert "did not answer in time" in (sink.send([message(1)]).error or "")
+            receiver.answer = lambda _: 204
+            monkeypatch.undo()
+            assert sink.send([message(1)]) == stream.Outcome(done=1)
+
     def test_cloudevents_in_headers(self, orders: Trail, receiver: Receiver) -> None:
         orders.execute("insert into orders values (1, 0)")
         send(orders, receiver.url, body=FormatName.CLOUDEVENTS_BINARY)

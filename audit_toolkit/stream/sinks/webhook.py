@@ -10,13 +10,15 @@ import hashlib
 import hmac
 import ipaddress
 import os
+import socket
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from threading import Event, Timer
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from audit_toolkit.errors import UsageError
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 SECRET_VARIABLE = "AUDIT_STREAM_SECRET"  # noqa: S105 - the name of a variable
 TIMEOUT = 10.0
 """Seconds for each step of a request."""
+DEADLINE = 30.0
+"""Seconds for all of a request and the head of its answer, however many steps it takes."""
 MOST_SECONDS = 1.0
 """Once they are over no other message is posted: who was paused meanwhile may have been replaced."""
 _MOST_BYTES = 65_536
@@ -46,6 +50,7 @@ class WebhookSink:
         self._client = client
         self._url = url
         self._secrets = secrets
+        self._deadline = _Deadline()
         self._where = urlsplit(url).netloc.rpartition("@")[2]
 
     def send(self, messages: Sequence[Message]) -> Outcome:
@@ -78,9 +83,13 @@ class WebhookSink:
         import httpx
 
         headers = self._headers(message)
-        with self._client.stream(
-            "POST", self._url, content=message.body, headers=headers
-        ) as answer:
+        with (
+            self._deadline.over() as extensions,
+            self._client.stream(
+                "POST", self._url, content=message.body, headers=headers, extensions=extensions
+            ) as answer,
+        ):
+            self._deadline.met()
             ends, size = time.monotonic() + TIMEOUT, 0
             with suppress(httpx.HTTPError):  # the status has said it, whatever becomes of the body
                 for part in answer.iter_raw():
@@ -121,6 +130,48 @@ class WebhookSink:
                 sign(secret, message.id, moment, message.body) for secret in self._secrets
             )
         return headers
+
+
+class _Deadline:
+    """Ends the connection of a request that takes too long: httpx limits only each of its steps."""
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        self._timer: Timer | None = None
+        self._is_over = Event()
+
+    @contextmanager
+    def over(self) -> Iterator[dict[str, Any]]:
+        """Watch a request that has these extensions; raise `httpx.ReadTimeout` where it was ended."""
+        import httpx
+
+        self._is_over.clear()
+        self._timer = Timer(DEADLINE, self._end)
+        self._timer.daemon = True
+        self._timer.start()
+        try:
+            yield {"trace": self._trace}
+        except httpx.HTTPError as error:
+            if self._is_over.is_set():
+                raise httpx.ReadTimeout("the deadline is over") from error
+            raise
+        finally:
+            self.met()
+
+    def met(self) -> None:
+        """Watch it no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _trace(self, name: str, info: dict[str, Any]) -> None:
+        if name.endswith(("connect_tcp.complete", "start_tls.complete")):
+            self._socket = info["return_value"].get_extra_info("socket")
+
+    def _end(self) -> None:
+        self._is_over.set()
+        if self._socket is not None:
+            with suppress(OSError):  # it is closed already
+                self._socket.shutdown(socket.SHUT_RDWR)
 
 
 def _hint(answer: httpx.Response) -> str | None:
