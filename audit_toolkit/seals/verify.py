@@ -226,7 +226,8 @@ def _verify(
         report.findings += _check_tree(connection, schema, tree, checkpoint, checked)
         gone = _judge_events(connection, schema, checked, report)
         _check_redactions(connection, schema, trusted, gone, report)
-    _check_outside(outside, trusted, tree, report)
+    agreeing = _check_outside(outside, trusted, tree, report)
+    report.findings += _check_stored(connection, schema, agreeing)
     up_to_id = report.checkpoint.up_to_id if report.checkpoint else -(2**63)
     (row,) = fetch(connection, render("seals/unsealed", schema=schema), {"up_to_id": up_to_id})
     report.unsealed = row["events"]
@@ -572,9 +573,10 @@ def _check_outside(
     trusted: Sequence[PublicKey],
     tree: Tree,
     report: Report,
-) -> None:
-    """Every checkpoint that is kept elsewhere has to be of a beginning of this tree."""
+) -> list[Checkpoint]:
+    """Every checkpoint that is kept elsewhere has to be of a beginning of this tree; those that are."""
     size = report.checkpoint.size if report.checkpoint else 0
+    agreeing = []
     for where, note in outside:
         try:
             checkpoint = read_checkpoint(note, trusted)
@@ -610,6 +612,41 @@ def _check_outside(
             )
         else:
             report.outside += 1
+            agreeing.append(checkpoint)
+    return agreeing
+
+
+def _check_stored(
+    connection: Connection, schema: str, kept: Iterable[Checkpoint]
+) -> Iterator[Finding]:
+    """What is kept outside was in the database before it got there, and is to be the same there.
+
+    One that is gone is no alarm: after a failover that lost it, the same events are sealed by a later one.
+    """
+    by_size = {checkpoint.size: checkpoint for checkpoint in kept}
+    asked = {"sizes": sorted(by_size)}
+    rows = fetch(connection, render("seals/checkpoints_of", schema=schema), asked)
+    stored = {row["tree_size"]: row for row in rows}
+    for size, checkpoint in sorted(by_size.items()):
+        row = stored.get(size)
+        if row is None or not _is_row_of(row, checkpoint):
+            yield Finding(
+                kind=FindingKind.CHECKPOINT_INVALID,
+                severity=Severity.ERROR if row else Severity.INFO,
+                subject=f"the checkpoint of {size} events",
+                message="it is kept outside, and the database "
+                + ("says other than it" if row else "does not have it"),
+                remedy="the events themselves are as they were sealed; find out who changed its row",
+            )
+
+
+def _is_row_of(row: dict[str, Any], checkpoint: Checkpoint) -> bool:
+    try:
+        noted = Checkpoint.parse(row["note"].rpartition("\n\n")[0] + "\n")
+    except NoteError:
+        return False
+    said = (checkpoint.up_to_id, checkpoint.root)
+    return said == (noted.up_to_id, noted.root) == (row["up_to_id"], bytes(row["root"]))
 
 
 def redaction_digest(rows: Iterable[tuple[int, int, bytes, bytes | None]]) -> str:

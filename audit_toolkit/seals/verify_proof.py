@@ -35,6 +35,7 @@ SLOTS = ("row_key", "old_row_key", "old_row", "new_row", "context", "query")
 TIMES = ("action_tstamp", "transaction_tstamp")
 MEMBERS = {"format", "event", "salts", "redacted", "index", "path", "checkpoint"}
 MEMBERS_LEFT = {"text", "salt", "index", "path", "note"}
+NEWER = "if a later release made it, take the verifier of that release"
 LEFT = "audit-toolkit: what a redaction left of sealed events"
 COLUMNS = {"event_id", "transaction_id", *TIMES, *TEXTS, *SLOTS}
 _EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 - Python 3.9 has no datetime.UTC
@@ -280,10 +281,7 @@ def verify(proof: Any, keys: list[str]) -> str:
 
     Raises `ProofError`: the proof does not hold.
     """
-    if not isinstance(proof, dict) or proof.get("format") != FORMAT:
-        raise ProofError(f"it is not a proof of the format {FORMAT!r}")
-    if set(proof) - {"left"} != MEMBERS:
-        raise ProofError("it does not have exactly the members of a proof")
+    _require_members(proof)
     try:
         event, index = proof["event"], proof["index"]
         salts = {name: hexadecimal(text, 16) for name, text in proof["salts"].items()}
@@ -306,6 +304,19 @@ def verify(proof: Any, keys: list[str]) -> str:
     if "left" in proof:
         _require_left(proof["left"], event["event_id"], redacted, keys)
     return when
+
+
+def _require_members(proof: Any) -> None:
+    if not isinstance(proof, dict) or not isinstance(proof.get("format"), str):
+        raise ProofError("it is not a proof")
+    if proof["format"] != FORMAT:
+        raise ProofError(
+            f"its format is {_shown(proof['format'])}, and this verifier knows {FORMAT!r}: {NEWER}"
+        )
+    if unknown := sorted(set(proof) - MEMBERS - {"left"}):
+        raise ProofError(f"this verifier does not know its member {_shown(unknown[0])}: {NEWER}")
+    if missing := sorted(MEMBERS - set(proof)):
+        raise ProofError(f"it does not have the member {missing[0]!r} of a proof")
 
 
 def _require_left(left: Any, event_id: int, redacted: dict[str, bytes], keys: list[str]) -> None:

@@ -21,7 +21,7 @@ from tests.seals.words import Sealed
         ('{"format"', '{"event": {"new_row": "forged"}, "format"', "is there twice"),
         ('"new_row":', '"new_row": "forged", "new_row":', "is there twice"),
         ('"index":', '"index": 99, "index":', "is there twice"),
-        ('"index":', '"actor": "user:2", "index":', "exactly the members"),
+        ('"index":', '"actor": "user:2", "index":', "does not know its member 'actor'"),
         ('"index":', '"index": ' + "[" * 9999, "not JSON"),
         ('"index":', '"index": ' + "9" * 9999, "not JSON|not a number"),
     ],

@@ -103,6 +103,24 @@ def test_forged_proofs_are_refused(sealed: Sealed) -> None:
         verify_proof.verify(proof, [str(new_key("example.com/shop").public)])
 
 
+def test_proofs_that_were_made_before_still_hold() -> None:
+    """One of an event as it was sealed, and one of an event of which a signed redaction left something."""
+    file = Path(__file__).with_name("former_proofs.json")
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    for proof in kept["proofs"]:
+        verify_proof.verify(proof, [kept["key"]])
+    assert [sorted(verify_proof.left_of(proof)) for proof in kept["proofs"]] == [[], ["new_row"]]
+
+
+def test_a_proof_of_a_later_release_is_told_from_a_forged_one() -> None:
+    for later, why in (
+        ({"format": "audit-toolkit proof 2"}, "its format is 'audit-toolkit proof 2', and this"),
+        ({"format": verify_proof.FORMAT, "more": {}}, "does not know its member 'more'"),
+    ):
+        with pytest.raises(ProofError, match=f"{why}.*take the verifier of that release"):
+            verify_proof.verify(later, [])
+
+
 def test_the_script_needs_nothing(sealed: Sealed, tmp_path: Path) -> None:
     script = tmp_path / "alone.py"
     script.write_bytes(Path(verify_proof.__file__).read_bytes())
