@@ -24,8 +24,12 @@ def open_database(dsn: str | None, config: Path | None) -> Iterator[psycopg.Conn
     Raises `ProjectError` for a project that is there and cannot be read: any other database than
     its own would be the wrong one.
     """
+    from logging import NullHandler, getLogger
+
     from audit_toolkit.connection import connect
 
+    # Where a connection is lost, psycopg logs that the rollback failed, too, which without a handler goes to stderr.
+    getLogger("psycopg").addHandler(NullHandler())
     with connect(find_address(dsn, config)) as connection:
         yield connection
 
