@@ -444,7 +444,8 @@ def require_continued(
     """Raise `AuditError` where the last checkpoint of a sink is not one of this tree, of so many events.
 
     That of a larger one says that the database was put back to an earlier state, or that a copy of it is ahead; one of
-    another root, that a copy is sealed there; without a tree, roots are not compared. What is no valid checkpoint is left to `audit verify`.
+    another root, that a copy is sealed there. Without a tree, roots are not compared. What is no valid checkpoint is
+    left to `audit verify`.
     """
     for sink in sinks:
         newest = None
