@@ -77,7 +77,7 @@ def test_a_column_of_each_type(kind: str, database: Database) -> None:
 def test_keys_and_what_else_the_catalogue_knows(database: Database) -> None:
     foretold, made = both(
         database,
-        sa.Column("total", sa.Integer, sa.Computed("number * 2")),
+        sa.Column("total", sa.Integer, sa.Computed("number * 2", persisted=True)),
         sa.Column("Region", sa.Text, primary_key=True),
         sa.Column("number", sa.Integer, sa.Identity(), primary_key=True),
         partition_by='list ("Region")',
