@@ -40,7 +40,7 @@ _STATEMENT_PARTS = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_INCLUDE = re.compile(r'include "([^"]+)"')
+_INCLUDE = re.compile(r'\{%[-+]?\s*include\s*"([^"]+)"')
 _COMMENT_BEHIND = re.compile(r"[ \t]*(--[^\n]*)")
 
 

@@ -29,7 +29,8 @@ def open_database(dsn: str | None, config: Path | None) -> Iterator[psycopg.Conn
     from audit_toolkit.connection import connect
 
     # Where a connection is lost, psycopg logs that the rollback failed, too, which without a handler goes to stderr.
-    getLogger("psycopg").addHandler(NullHandler())
+    if not (log := getLogger("psycopg")).handlers:
+        log.addHandler(NullHandler())
     with connect(find_address(dsn, config)) as connection:
         yield connection
 

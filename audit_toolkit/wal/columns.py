@@ -28,10 +28,6 @@ class Place:
         """What it was ever called, as far as that is known."""
         return {name for name in (self.installed, self.noted, self.name) if name is not None}
 
-    def may_be(self, name: str) -> bool:
-        """Whether it was ever called so, as far as that is known."""
-        return name in (self.installed, self.noted, self.name)
-
 
 def places_of(
     installed: Mapping[int, str],
@@ -72,7 +68,7 @@ def called_then(written: Sequence[str], places: Sequence[Place]) -> dict[str, li
 def called_by_name(written: Sequence[str], places: Sequence[Place]) -> dict[str, list[str]]:
     """The same, where the order of the columns says nothing; a name that is not known may be that of any of them."""
     possible = [
-        [position for position, name in enumerate(written) if place.may_be(name)]
+        [position for position, name in enumerate(written) if name in place.names]
         for place in places
     ]
     known = {position for positions in possible for position in positions}
@@ -121,7 +117,7 @@ def _by_order(written: Sequence[str], places: Sequence[Place]) -> list[list[int]
             position
             for position in sorted(reached)
             if position < len(written)
-            and here[position] == there[position + 1] + place.may_be(written[position])
+            and here[position] == there[position + 1] + (written[position] in place.names)
         ]
         passed = {
             position
@@ -142,7 +138,7 @@ def _best(written: Sequence[str], places: Sequence[Place]) -> list[list[int]]:
         there = best[-1]
         here = [
             max(
-                there[position + 1] + place.may_be(written[position])
+                there[position + 1] + (written[position] in place.names)
                 if position < size
                 else _NEVER,
                 there[position] if _may_lack(place, is_end=position == size) else _NEVER,

@@ -112,8 +112,8 @@ class TestKafka:
             closing(open_sink(parse_address(f"kafka://{kafka.brokers}/t"))) as sink,
         ):
             row = [message(number, key="1") for number in (1, 2, 3)]
-            kafka.answer(TOO_LARGE)  # all of them together
-            assert sink.send(row) == Outcome(done=0)
+            kafka.answer(TOO_LARGE)  # all of them together, and none by itself
+            assert sink.send(row) == Outcome(done=3)
             kafka.answer(0, TOO_LARGE)  # the second one by itself
             found = sink.send(row)
             assert (found.done, found.error) == (1, None)

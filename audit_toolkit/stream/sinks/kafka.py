@@ -138,11 +138,14 @@ class KafkaSink:
         if not refused:
             return replace(self.failed(_told(failures)), done=first)
         if not is_alone:
-            return Outcome(done=first)
+            return self._sent_on(messages, first, len(messages))
         if first == refused[0]:
             return Outcome(done=first, refused=_reason(failures[first]))
         # A refusal is fatal for what goes beside it in other partitions: this first, without it.
-        outcome = self.send(messages[first : refused[0]])
+        return self._sent_on(messages, first, refused[0])
+
+    def _sent_on(self, messages: Sequence[Message], first: int, end: int) -> Outcome:
+        outcome = self.send(messages[first:end])
         return replace(outcome, done=first + outcome.done)
 
     def failed(self, error: Any) -> Outcome:
