@@ -80,9 +80,8 @@ def test_keep_leaves_it_running(elsewhere: Path) -> None:
     assert leftovers(elsewhere) == []
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.thorough)]
-)
+@pytest.mark.thorough  # tests/test_cluster.py has it for each signal, without the story
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_cleans_up(elsewhere: Path, number: signal.Signals) -> None:
     with subprocess.Popen(
         [*AUDIT, "demo"],

@@ -26,6 +26,7 @@ from audit_toolkit.partitions import Outcome, Policy, Run, Stage, plan_attach
 from audit_toolkit.plan import apply
 from tests.archive.detaching import archive, detached, unarchived
 from tests.plugins.rotating import Rotating
+from tests.plugins.seeds import some_quick
 from tests.plugins.trail import SCHEMA
 
 
@@ -49,7 +50,7 @@ def drop(rotating: Rotating) -> list[Outcome]:
     return run.stage(Stage.DROP)
 
 
-@pytest.mark.parametrize("kind", ["local", "s3"])
+@pytest.mark.parametrize("kind", some_quick(["local", "s3"], ["s3"]))
 def test_there_and_back(rotating: Rotating, kind: str, request: pytest.FixtureRequest) -> None:
     store: Store = request.getfixturevalue(kind)
     entries = detached(rotating)

@@ -80,6 +80,7 @@ def test_every_arm_writes_one_event_a_row(arm: Arm, databases: Databases) -> Non
         assert backend.value("select count(*) from orders") == 0
 
 
+@pytest.mark.thorough
 def test_capture_from_the_wal_is_measured_with_its_worker() -> None:
     with server(**wal.SETTINGS) as cluster:
         found = wal.measure(Databases(cluster), rows=ROWS, rounds=1, say=lambda _: None)

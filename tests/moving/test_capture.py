@@ -13,6 +13,7 @@ from audit_toolkit.cli.app import app
 from audit_toolkit.config import Capture
 from tests.moving.conftest import Move
 from tests.moving.words import findings, kinds, mend, run
+from tests.plugins.seeds import some_quick
 from tests.plugins.trail import Trail
 
 BREAKS = {
@@ -129,7 +130,9 @@ def test_partitions_that_come_and_go_interrupt_nothing(trail: Trail) -> None:
     assert "capture_interrupted" not in kinds(trail)
 
 
-@pytest.mark.parametrize("state", ["disable", "enable", "enable replica"])
+@pytest.mark.parametrize(
+    "state", some_quick(["disable", "enable", "enable replica"], ["disable", "enable replica"])
+)
 def test_triggers_that_are_off_are_resumed_with_a_gap(shop: Trail, state: str) -> None:
     shop.execute(f"""
         alter table orders {state} trigger "00_audit_row"; alter table orders {state} trigger "00_audit_truncate"

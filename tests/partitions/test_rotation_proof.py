@@ -33,7 +33,7 @@ PROOF = "ROTATION_PROOF" in os.environ
 MONTHS, STEP, WRITERS = (
     (int(os.environ.get("ROTATION_MONTHS", "12")), timedelta(days=2), 16)
     if PROOF
-    else (3, timedelta(days=9), 3)
+    else (2, timedelta(days=9), 3)
 )
 WRONG = [
     timedelta(days=30),
