@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 from audit_toolkit.errors import RuleError, UsageError
@@ -45,6 +46,7 @@ class Sql(str):
     __slots__ = ()
 
 
+@lru_cache(4096)  # a hundred times each, where hundreds of tables are rendered
 def quote_identifier(name: str) -> Sql:
     """`name` as an identifier, quoted only where it has to be; control characters become visible escapes."""
     _refuse_unstorable(name)

@@ -89,16 +89,18 @@ def check(
         open_database(dsn, config) as connection,
         impatient(connection, audit_schema, timeout),
     ):
+        objects = read_trail_objects(connection, audit_schema, whole=True)
         findings = check_database(
             connection,
             audit_schema,
             tuple(table or ()),
+            objects=objects,
             archive=archive,
             all_events=all_events,
             config=config,
         )
         project = _find_project(config)
-        recorded = _recorded_findings(connection, project, audit_schema, tuple(table or ()))
+        recorded = _recorded_findings(connection, project, objects, tuple(table or ()))
     findings = _with_recorded(findings, recorded)
     findings += [] if table else _branch_findings(project, audit_schema)
     end_with(trail_report(findings), output, fail_on)
@@ -119,6 +121,7 @@ def check_database(
     schema: str,
     names: tuple[str, ...] = (),
     *,
+    objects: TrailObjects | None = None,
     now: datetime | None = None,
     models: bool = True,
     policy: Policy | None = None,
@@ -128,9 +131,10 @@ def check_database(
 ) -> list[Finding]:
     """Everything that is off: capture, partitions, indexes, events, the archive; or capture of some tables alone.
 
-    Without `models` no code of the project is imported, and what only they declare is not known.
+    Without `models` no code of the project is imported, and what only they declare is not known. `objects` is the
+    whole trail, where it has been read.
     """
-    objects = read_trail_objects(connection, schema, whole=True)
+    objects = objects or read_trail_objects(connection, schema, whole=True)
     tables = _tables(connection, objects)
     conditions = unusable_conditions(connection, objects, tables)
     found = find_drift(objects, tables, paused=_pauses(connection, objects), conditions=conditions)
@@ -188,16 +192,17 @@ def _find_project(config: Path | None) -> Project | None:
 
 
 def _recorded_findings(
-    connection: Connection, project: Project | None, schema: str, names: tuple[str, ...]
+    connection: Connection, project: Project | None, objects: TrailObjects, names: tuple[str, ...]
 ) -> list[Finding]:
     """What the project's revisions record, and the database lacks."""
     if project is None:
         return []
+    schema = objects.schema
     option = "" if schema == "audit" else f" --audit-schema {shlex.quote(schema)}"
     try:
         relations = read_relations(connection)
         wants = project_wants(connection, project, schema)
-        found = plan_sync(connection, relations, wants) if wants else None
+        found = plan_sync(connection, relations, wants, objects=objects) if wants else None
     except AuditError:
         return []  # revisions that cannot be read, or another finding says what is wrong
     findings = list(found.findings(f"audit sync --apply{option}")) if found else []

@@ -66,8 +66,10 @@ def read_capture_state(
     relations: Sequence[Relation],
     request: CaptureRequest,
     schema: str,
+    *,
+    objects: TrailObjects | None = None,
 ) -> CaptureState:
-    """Read the tables that `request` is about, and what captures them.
+    """Read the tables that `request` is about, and what captures them; `objects` is the trail, where it is known.
 
     Raises `UnknownTableError`, `UnsupportedTableError` or `PermissionDeniedError` for one of them.
     """
@@ -86,7 +88,7 @@ def read_capture_state(
             hint="rename it, or choose another schema: --audit-schema NAME",
         )
     tables = read_tables(connection, chosen)
-    objects = read_trail_objects(connection, schema)
+    objects = objects or read_trail_objects(connection, schema)
     return CaptureState(
         named=tuple(tables[relation] for relation in named),
         swept=tuple(table for relation, table in tables.items() if relation not in named),

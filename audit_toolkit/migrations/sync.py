@@ -35,6 +35,8 @@ from audit_toolkit.schema import plan_trail
 if TYPE_CHECKING:
     import psycopg
 
+    from audit_toolkit.catalog.trail import TrailObjects
+
     Connection = psycopg.Connection[Any]
 
 
@@ -169,8 +171,14 @@ def with_declared(
     )
 
 
-def plan_sync(connection: Connection, relations: Sequence[Relation], wants: Wants) -> Sync:
-    """What the database lacks of `wants`. Reads catalogues only.
+def plan_sync(
+    connection: Connection,
+    relations: Sequence[Relation],
+    wants: Wants,
+    *,
+    objects: TrailObjects | None = None,
+) -> Sync:
+    """What the database lacks of `wants`. Reads catalogues only; `objects` is the trail, where it is known.
 
     Raises `UsageError` where another release made the trail, `RuleError` for a condition that the table
     cannot have, and `UnsupportedTableError` or `PermissionDeniedError` for a table that cannot be captured.
@@ -183,7 +191,7 @@ def plan_sync(connection: Connection, relations: Sequence[Relation], wants: Want
     }
     there = [wanted for wanted in wants.tables if wanted.table in tables]
     request = CaptureRequest(names=tuple(wanted.table.plain for wanted in there))
-    found = read_capture_state(connection, relations, request, schema)
+    found = read_capture_state(connection, relations, request, schema, objects=objects)
     present = {table.name: table for table in found.named}
     absent = [wanted for wanted in wants.tables if wanted.table not in tables]
     notes = [*wants.notes, *(_absent(w) for w in absent if not _went_on(w, found))]

@@ -1,4 +1,16 @@
 -- The functions of the audit schema, with what decides whether they can be trusted.
+with refused as materialized (
+    -- Owners of partitioned tables that a function captures, to whom PostgreSQL would refuse to make a partition.
+    select t.tgfoid, array_agg(distinct pg_catalog.pg_get_userbyid(c.relowner)::text) as owners
+    from pg_catalog.pg_class as c
+    join pg_catalog.pg_trigger as t on t.tgrelid = c.oid
+    join pg_catalog.pg_proc as p on p.oid = t.tgfoid
+    join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
+    where c.relkind = 'p'
+      and n.nspname = %(schema)s
+      and not pg_catalog.has_function_privilege(c.relowner, p.oid, 'execute')
+    group by t.tgfoid
+)
 select
     p.oid,
     p.proname as name,
@@ -19,17 +31,9 @@ select
         where acl.grantee <> p.proowner
         order by 1
     ) as granted_to,
-    -- Owners of partitioned tables that it captures, to whom PostgreSQL would refuse to make a partition.
-    array(
-        select distinct pg_catalog.pg_get_userbyid(c.relowner)::text
-        from pg_catalog.pg_trigger as t
-        join pg_catalog.pg_class as c on c.oid = t.tgrelid
-        where t.tgfoid = p.oid
-          and c.relkind = 'p'
-          and not pg_catalog.has_function_privilege(c.relowner, p.oid, 'execute')
-        order by 1
-    ) as refused_to
+    coalesce(refused.owners, '{}') as refused_to
 from pg_catalog.pg_proc as p
 join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
+left join refused on refused.tgfoid = p.oid
 where n.nspname = %(schema)s
 order by p.proname
