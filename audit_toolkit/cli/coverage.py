@@ -139,5 +139,4 @@ def _said(one: Stretch, *, utc: bool) -> str:
         parts.append(shlex.join(option_words(one.rule)) or "every column")
     if one.reason:
         parts.append(one.reason if one.who is None else f"{one.reason} ({one.who})")
-    proof = f"event {one.event_id}" if one.event_id else "the registry says so, and no event"
-    return f"{'; '.join(parts)} [{proof}]"
+    return f"{'; '.join(parts)} [{one.said_by}]"

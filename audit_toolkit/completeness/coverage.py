@@ -62,6 +62,15 @@ class Stretch:
         """Whether a moment is in it."""
         return self.since <= moment and (self.until is None or moment < self.until)
 
+    @property
+    def said_by(self) -> str:
+        """What says so, in words."""
+        if self.event_id is not None:
+            return f"event {self.event_id}"
+        if self.until is not None:
+            return "the registry says so; then came its first event"
+        return "the registry says so, and no event"
+
     def as_dict(self) -> dict[str, Any]:
         """The stretch as JSON values."""
         return {

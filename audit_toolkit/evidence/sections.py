@@ -97,7 +97,7 @@ def _coverage(reading: Reading) -> Iterator[Line]:
         if one.reason:
             parts.append(one.reason if one.who is None else f"{one.reason} ({one.who})")
         if one.proof is Proof.REGISTRY:
-            parts.append("the registry says so, and no event")
+            parts.append(one.said_by)
         command = reading.audit("coverage", dated=True)
         if one.event_id is not None:
             command = reading.audit("show", str(one.event_id))

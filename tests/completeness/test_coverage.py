@@ -81,7 +81,13 @@ def test_without_a_note_the_registry_says_so(trail: Trail, audit: Audit) -> None
     trail.execute(ORDERS)
     trail.audit("orders")
     assert at(audit, now(trail))["proof"] == "registry"
+    before = now(trail)
     assert "[the registry says so, and no event]" in audit("coverage").stdout
+    trail.execute("insert into orders values (1, 'a@b')")
+    assert (
+        "[the registry says so; then came its first event]"
+        in audit("coverage", "--since", before).stdout
+    )
 
 
 def test_a_gap_that_nobody_announced_is_unknown(trail: Trail, audit: Audit) -> None:
