@@ -208,7 +208,12 @@ def replay(session: nox.Session) -> None:
     """20 000 random tables under random statements: the trail replays to each after every commit (an hour)."""
     _run_tests(
         session,
-        arguments=("tests/proofs/test_replay.py", "--replay-examples=20000", *session.posargs),
+        arguments=(
+            "tests/proofs/test_replay.py",
+            "-n2",
+            "--replay-examples=20000",
+            *session.posargs,
+        ),
     )
 
 
