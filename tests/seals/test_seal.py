@@ -423,17 +423,15 @@ def test_no_false_alarm_beside_writers_rollbacks_and_killed_sealers(unsealed: Se
     assert report.outside >= 1
 
 
-def test_prepared_transactions_are_waited_for(sealed: Sealed) -> None:
+def test_prepared_transactions_are_waited_for(sealed: Sealed, prepares: None) -> None:
+    sealed.execute("begin; insert into orders values (6000, 'prepared', null)")
+    sealed.execute("prepare transaction 'seal'")
     try:
-        sealed.execute("begin")
-        sealed.execute("insert into orders values (6000, 'prepared', null)")
-        sealed.execute("prepare transaction 'seal'")
-    except psycopg.errors.ObjectNotInPrerequisiteState:
-        sealed.connection.rollback()
-        pytest.skip("max_prepared_transactions is 0 here")
-    sealed.execute(MORE.format(3))
-    assert sealed.seal(wait=0).events == 0
-    sealed.execute("commit prepared 'seal'")
+        sealed.execute(MORE.format(3))
+        held = sealed.seal(wait=0)
+        assert (held.events, [one.prepared_name for one in held.held_by]) == (0, ["seal"])
+    finally:
+        sealed.execute("commit prepared 'seal'")
     assert sealed.seal().events == 4
     assert sealed.found() == []
 
