@@ -290,8 +290,17 @@ def _notes_of(path: Path) -> list[tuple[str, str]]:
     if not path.is_dir():
         try:
             return [(str(path), _read_note(path))]
+        except FileNotFoundError as error:
+            raise UsageError(
+                f"there is no folder or file {path}",
+                hint="audit seal --checkpoint-to makes the folder with the first checkpoint; before that, verify "
+                "without --checkpoints",
+            ) from error
         except OSError as error:
-            raise UsageError(f"cannot read {error.filename}: {error.strerror}") from error
+            raise UsageError(
+                f"cannot read {path}: {error.strerror}",
+                hint="name the folder that audit seal --checkpoint-to writes to",
+            ) from error
     files = [file for file in sorted(path.rglob(f"*{ENDING}")) if not file.name.startswith(".")]
     return [(str(file), _note_or_nothing(file)) for file in files]
 
