@@ -576,7 +576,8 @@ def _check_outside(
 ) -> list[Checkpoint]:
     """Every checkpoint that is kept elsewhere has to be of a beginning of this tree; those that are."""
     size = report.checkpoint.size if report.checkpoint else 0
-    agreeing = []
+    agreeing: list[Checkpoint] = []
+    ahead: list[tuple[str, Checkpoint]] = []
     for where, note in outside:
         try:
             checkpoint = read_checkpoint(note, trusted)
@@ -591,16 +592,7 @@ def _check_outside(
             )
             continue
         if checkpoint.size > size:
-            report.findings.append(
-                error(
-                    FindingKind.TRAIL_BEHIND,
-                    where,
-                    f"it has {checkpoint.size} sealed events, and the database {size}: "
-                    "the trail was cut off or put back to an earlier state, or a copy of it was sealed",
-                    "if the database was restored or failed over, audit adopt says so in the trail; "
-                    "else find out who did it",
-                )
-            )
+            ahead.append((where, checkpoint))
         elif tree.root(checkpoint.size) != checkpoint.root:
             report.findings.append(
                 error(
@@ -613,7 +605,22 @@ def _check_outside(
         else:
             report.outside += 1
             agreeing.append(checkpoint)
+    common = max((one.size for one in agreeing), default=None)
+    report.findings += [_behind(where, one, size, common) for where, one in ahead]
     return agreeing
+
+
+def _behind(where: str, ahead: Checkpoint, size: int, common: int | None) -> Finding:
+    """That a checkpoint is ahead of the database, and up to where others that are kept outside agree with it."""
+    agrees = f" (the last one that agrees has {common})" if common else ""
+    return error(
+        FindingKind.TRAIL_BEHIND,
+        where,
+        f"it is ahead: it has {ahead.size} sealed events, and the database {size}{agrees}: "
+        "the trail was cut off or put back to an earlier state, or a copy of it was sealed",
+        "if the database was restored or failed over, audit adopt says so in the trail; "
+        "else find out who did it",
+    )
 
 
 def _check_stored(

@@ -225,9 +225,7 @@ def test_a_detach_gives_up_on_a_prepared_transaction_and_names_it(
         again = rotating.run(patience=0)
         assert (again[0].stage, again[0].result.value) == ("finalize", "deferred")
         assert who in again[0].message
-        assert [o.message for o in again if o.stage == "detach"] == [
-            f"the detach of {rotating.read().pending.name.name} is not finished"
-        ]
+        assert ["is not finished" in o.message for o in again if o.stage == "detach"] == [True]
     finally:
         rotating.execute("rollback prepared 'forgotten'")
     assert {outcome.result.value for outcome in rotating.run()} == {"done"}
