@@ -226,6 +226,8 @@ def _verify(
         report.findings += _check_tree(connection, schema, tree, checkpoint, checked)
         gone = _judge_events(connection, schema, checked, report)
         _check_redactions(connection, schema, trusted, gone, report)
+        if not _MISCOUNTED & {finding.kind for finding in report.findings}:
+            report.findings += _check_counts(connection, schema, checkpoint.up_to_id)
     agreeing = _check_outside(outside, trusted, tree, report)
     report.findings += _check_stored(connection, schema, agreeing)
     up_to_id = report.checkpoint.up_to_id if report.checkpoint else -(2**63)
@@ -566,6 +568,28 @@ def _judge_events(
         ids = [number for one in checked for number in getattr(one, attribute)]
         report.findings += of_events(kind, ids)
     return all_gone
+
+
+_MISCOUNTED = {
+    FindingKind.EVENT_REMOVED,
+    FindingKind.EVENT_INSERTED,
+    FindingKind.EVENT_DOUBLED,
+    FindingKind.EVENT_CHANGED,
+}
+
+
+def _check_counts(connection: Connection, schema: str, up_to_id: int) -> Iterator[Finding]:
+    """What is recorded of the sealed events of partitions, from which their drops will be judged."""
+    relations = read_relations(connection, schema)
+    statement = render("seals/counted", schema=schema, relations=relations)
+    for row in fetch(connection, statement, {"up_to_id": up_to_id}):
+        yield error(
+            FindingKind.SEAL_RECORD_CHANGED,
+            row["leaf_name"],
+            f"{counted(row['recorded'], 'sealed event')} of it are recorded, and it has {row['events']}, from "
+            f"event {row['first_id']} to {row['last_id']}: its drop would hide that others are missing",
+            "compare audit.seal_partitions with a backup, and find out who changed it",
+        )
 
 
 def _check_outside(
