@@ -449,20 +449,25 @@ def _failed(address: str, size: int | None, error: AuditError) -> Delivered:
 
 def require_continued(
     sinks: Iterable[Sink], origin: str, size: int, keys: Sequence[PublicKey], tree: Tree | None
-) -> None:
-    """Raise `AuditError` where the last checkpoint of a sink is not one of this tree, of so many events.
+) -> dict[str, int | None]:
+    """How many events the last checkpoint of each sink has, by its address; those that cannot be asked are left out.
+
+    Raises `AuditError` where it is not one of this tree, of so many events.
 
     That of a larger one says that the database was put back to an earlier state, or that a copy of it is ahead; one of
     another root, that a copy is sealed there. Without a tree, roots are not compared. What is no valid checkpoint is
     left to `audit verify`.
     """
+    kept: dict[str, int | None] = {}
     for sink in sinks:
-        newest = None
-        with suppress(AuditError):
-            newest = sink.newest(origin)
-        if newest is None:
+        if isinstance(sink, CommandSink):
             continue
-        largest, note = newest
+        try:
+            newest = sink.newest(origin)
+        except AuditError:
+            continue
+        largest, note = newest or (0, "")
+        kept[sink.address] = largest
         if largest > size:
             raise AuditError(
                 f"{sink.address} has a checkpoint of {largest} events, and the database has sealed {size}",
@@ -480,3 +485,4 @@ def require_continued(
                     hint="a copy of the database is sealed to the same place, or the trail was restored and then went "
                     "on: audit verify compares them; seal each copy to a place of its own",
                 )
+    return kept
