@@ -171,7 +171,7 @@ def connect(dsn: str, *, purpose: str = "cli", **options: Any) -> Iterator[psyco
     except psycopg.OperationalError as error:
         if error.sqlstate is None or error.sqlstate.startswith(("57P", "25P03", "25P04")):
             raise ConnectError(
-                f"the connection was lost: {first_line(error)}", hint=_CONNECT_HINT
+                f"the connection was lost: {first_line(error)}", hint=_LOST_HINT
             ) from error
         raise AuditError(first_line(error)) from error
 
@@ -202,6 +202,9 @@ _MISSING = (
 _CONNECT_HINT = (
     "set --dsn or AUDIT_DATABASE_URL (or DATABASE_URL, sqlalchemy.url of alembic.ini, PGHOST …) "
     "to a running server: postgresql://user@host/database"
+)
+_LOST_HINT = (
+    "the server's log says why; when the server accepts connections again, run the command again"
 )
 
 

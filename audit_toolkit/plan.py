@@ -38,9 +38,9 @@ class Wait(StrEnum):
     SHORT = "short"
     """At most `lock_timeout`, then again: for locks behind which the application's writes queue."""
     LONG = "long"
-    """Without `lock_timeout`, within `statement_timeout`: for CONCURRENTLY, FINALIZE and VALIDATE,
-    which no write waits for. A lock timeout also ends waits for *transactions*, and would leave
-    an invalid index or a half-done detach."""
+    """At most `patience`, and within `statement_timeout`: for CONCURRENTLY and VALIDATE, which no
+    write waits for. A lock timeout also ends waits for *transactions*, and leaves an invalid index or
+    a half-done detach: it is none, but where the next run goes on from there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +92,8 @@ class Plan:
     """How long a short wait is."""
     statement_timeout: str = DEFAULT_STATEMENT_TIMEOUT
     """How long one statement of a step with a long wait may take."""
+    patience: str = "0"
+    """How long a step with a long wait waits for one transaction, or for one lock; 0: as long as it may take."""
     atomic: bool = True
     """False: each step commits on its own, and what was done stays done when a later step fails."""
 
@@ -149,7 +151,7 @@ class Plan:
             # A client that stalls or disappears must not hold a lock for long either.
             stalled = {} if self.atomic else {"idle_in_transaction_session_timeout": STALLED}
             return {"lock_timeout": self.lock_timeout} | stalled
-        return {"lock_timeout": "0", "statement_timeout": self.statement_timeout}
+        return {"lock_timeout": self.patience, "statement_timeout": self.statement_timeout}
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON values."""
@@ -364,7 +366,7 @@ def _held_by_another(connection: psycopg.Connection[Any], schema: str, key: int 
         )
     who = holders[0]
     session = f"pid {who['pid']}, role {who['role']}, {who['application']}, since {who['since']}"
-    if who["application"] == "audit-toolkit/lock":
+    if who["application"].startswith("audit-toolkit/"):  # or a redaction, which lets nobody archive
         return BusyError(
             f"another run of the toolkit is in progress on the schema {schema!r} ({session})",
             hint="wait until it is done",

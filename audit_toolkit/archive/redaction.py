@@ -95,6 +95,7 @@ class Archives:
     connection: Connection
     schema: str
     url: str | None = None
+    _brought: bool = False
     _kept: list[Kept] = field(default_factory=list)
     _stale: set[int] = field(default_factory=set)
     _todo: list[Unfinished] = field(default_factory=list)
@@ -130,6 +131,7 @@ class Archives:
         if apply:
             self._tidy(origin)
         self._run("archive/bring", owner=self._owner())
+        self._brought = True
         for kept in self._kept:
             if kept.paths:
                 self._copy(kept, wanted)
@@ -165,11 +167,14 @@ class Archives:
             if work.todo:
                 self._todo.append(work.todo)
                 files += work.written
-        if self._kept:
-            self._run("archive/take_away")
         if self._todo:
             note_unfinished(self.connection, self.schema, self._todo, datetime.now(UTC))
         return tuple(files)
+
+    def take_away(self) -> None:
+        """Have the database forget the archived events, which it took for a detached partition."""
+        if self._brought:
+            self._run("archive/take_away")
 
     def finish(self) -> None:
         """After the commit: publish the manifests, and remove what they replace."""

@@ -202,7 +202,8 @@ def _strays(store: Store, catalogue: Catalogue, counting: list[Manifest]) -> lis
             FindingKind.ARCHIVE_STRAY_FILE,
             name,
             "no manifest names this file, yet whoever reads the folder would read it",
-            "find out who put it there, then remove it",
+            "if a run or a redaction was interrupted, the next one of its kind completes or removes it; else find out "
+            "who put it there, then remove it",
         )
         for name in inside
         if name not in named

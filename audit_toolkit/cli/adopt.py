@@ -37,6 +37,13 @@ def adopt(
             help="Give new ids to events captured here that reuse ids of older events.",
         ),
     ] = False,
+    copy: Annotated[
+        bool,
+        typer.Option(
+            "--copy",
+            help="Record that this is a copy, such as for staging, even if nothing else shows it.",
+        ),
+    ] = False,
     dry_run: DryRun = False,
     audit_schema: TrailSchema = "audit",
     dsn: Dsn = None,
@@ -60,20 +67,25 @@ def adopt(
             )
         state = read_location(connection, audit_schema)
         ids = read_ids(connection, audit_schema, exact=True)
-        plan = plan_adoption(state, ids, audit_schema, reason, renumber=renumber or dry_run)
+        plan = plan_adoption(
+            state, ids, audit_schema, reason, renumber=renumber or dry_run, copy=copy
+        )
         if plan is None:
-            print("nothing to adopt: the trail has not moved, and its ids rise")
+            print(
+                "nothing to adopt: the trail has not moved, and its ids rise (a copy of all files of a server "
+                "looks the same: --copy records one)"
+            )
             return
         if dry_run:
-            _say_what(state, ids)
+            _say_what(state, ids, copy=copy)
             return
         apply(plan, connection)
         _say_done(read_boundary(connection, audit_schema))
     print("to see what is left to do, run: audit check", file=sys.stderr)
 
 
-def _say_what(state: TrailLocation, ids: Ids) -> None:
-    if state.moved or state.new_timeline:
+def _say_what(state: TrailLocation, ids: Ids, *, copy: bool) -> None:
+    if copy or state.moved or state.new_timeline:
         print(
             f"the trail would continue in the database {state.present.database_name} of this "
             "cluster"

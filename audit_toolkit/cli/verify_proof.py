@@ -116,7 +116,10 @@ def _difference(proof: Mapping[str, Any], file: Path) -> str:
     try:
         found = hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
-        raise UsageError(f"--file: cannot read {str(file)!a}: {error.strerror}") from error
+        raise UsageError(
+            f"--file: cannot read {str(file)!a}: {error.strerror}",
+            hint="name the file that the event is about",
+        ) from error
     said = json.loads(proof["event"]["new_row"] or "null")
     named = said.get("sha256") if isinstance(said, dict) else None
     if named is None:

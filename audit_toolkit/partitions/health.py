@@ -250,7 +250,17 @@ def _outside(partitions: Partitions) -> Iterator[Finding]:
             + (": its events are hidden" if stray.has_rows else ", without events"),
             remedy=f"alter table {partitions.trail} attach partition {stray.name} for values …, or drop it",
         )
+    attached = {leaf.oid for leaf in partitions.leaves if not leaf.detach_pending}
     for entry in partitions.entries:
+        if entry.state is PartitionState.DETACHED and entry.oid in attached:
+            yield Finding(
+                kind=FindingKind.RECORD_DIFFERS,
+                severity=Severity.WARNING,
+                subject=str(partitions.trail_sibling(entry.current_name or entry.name)),
+                message="it is recorded as detached, and it is attached: somebody attached it by hand, or "
+                "changed the record",
+                remedy=RUN,
+            )
         if entry.state is PartitionState.DETACHED and entry.renamed:
             yield Finding(
                 kind=FindingKind.RENAMED,

@@ -132,9 +132,10 @@ class Stray:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetachBlocker:
-    """A session whose transaction has used the trail for long, so that a detach would wait for it."""
+    """A transaction that has used the trail for long, so that a detach would wait for it."""
 
-    pid: int
+    who: str
+    """The process of its session, or under which name it was prepared."""
     application: str
     seconds: int
 
@@ -255,7 +256,7 @@ class Partitions:
     def blocked(self) -> str:
         """What a DETACH CONCURRENTLY would wait for; empty when nothing is in its way."""
         return ", ".join(
-            f"waits for pid {b.pid} ({b.application}), in a transaction for {b.seconds} s"
+            f"waits for {b.who} ({b.application}), in a transaction for {b.seconds} s"
             for b in self.blockers
         )
 

@@ -77,7 +77,8 @@ def read_partitions(
         entries=tuple(recorded),
         strays=tuple(strays),
         blockers=tuple(
-            DetachBlocker(**row) for row in fetch(connection, query("partition_blockers"), trail)
+            DetachBlocker(who=row["who"], application=row["application"], seconds=row["seconds"])
+            for row in fetch(connection, render("queries/partition_blockers"), trail)
         ),
         taken_names=frozenset(
             row["name"] for row in fetch(connection, query("partition_names"), named)

@@ -63,7 +63,8 @@ class Run:
     """One run of the partitions of a trail.
 
     `lock_timeout` bounds how long anybody's write can be kept waiting; `statement_timeout` how long one
-    statement that keeps nobody waiting may take. `archive` writes one leaf; `gate` is asked before one is
+    statement that keeps nobody waiting may take; `patience` how many seconds a detach waits for one transaction,
+    or one that is older defers it. `archive` writes one leaf; `gate` is asked before one is
     dropped: the reason why not.
     """
 
@@ -111,7 +112,7 @@ class Run:
             if self.connection.closed:
                 raise
             if task.stage is Stage.FINALIZE and _is_busy(error):
-                return _outcome(task, Result.DEFERRED, _WAITS)
+                return _outcome(task, Result.DEFERRED, self._with_blockers(_WAITS), _WHICH)
             return self._failed(task, error)
         return _outcome(task, Result.DONE)
 
@@ -132,13 +133,15 @@ class Run:
         plan = replace(
             task.plan, lock_timeout=self.lock_timeout, statement_timeout=self.statement_timeout
         )
+        if task.stage is Stage.DETACH:
+            plan = replace(plan, patience=f"{self.patience:g}s")
         return replace(task, plan=plan)
 
     def _failed(self, task: Task, error: Exception) -> Outcome:
         hint = error.hint if isinstance(error, AuditError) else None
         message = error.message if isinstance(error, AuditError) else first_line(error)
         if isinstance(error, BusyError):
-            message = self._with_blockers(error)
+            message = self._with_blockers(message)
         if task.undo_on_failure and not isinstance(error, BusyError):
             apply(one_by_one(*task.undo_on_failure), self.connection)
         return _outcome(task, Result.FAILED, message, hint)
@@ -169,15 +172,15 @@ class Run:
                     what=f"Record that {command} ran",
                     leaf=None,
                     result=Result.FAILED,
-                    message=self._with_blockers(error),
+                    message=self._with_blockers(error.message),
                     hint=error.hint,
                 )
             ]
         return []
 
-    def _with_blockers(self, error: BusyError) -> str:
+    def _with_blockers(self, message: str) -> str:
         who = name_blockers(self.connection, self.schema)
-        return f"{error.message}: {who}" if who else error.message
+        return f"{message}: {who}" if who else message
 
 
 def is_standby(connection: Connection) -> bool:
@@ -191,10 +194,8 @@ def succeeded(outcomes: Sequence[Outcome]) -> bool:
     return all(outcome.result is not Result.FAILED for outcome in outcomes)
 
 
-_WAITS = (
-    "a transaction that began earlier is still open: see pg_stat_activity, order by "
-    "xact_start; the next run retries"
-)
+_WAITS = "an earlier transaction is still open; the next run retries"
+_WHICH = "pg_stat_activity, ordered by xact_start, and pg_prepared_xacts show which"
 
 
 def _is_busy(error: Exception) -> bool:

@@ -133,15 +133,23 @@ def read_ids(connection: Connection, schema: str, *, exact: bool = False) -> Ids
 
 
 def plan_adoption(
-    state: TrailLocation, ids: Ids, schema: str, reason: str, *, renumber: bool = False
+    state: TrailLocation,
+    ids: Ids,
+    schema: str,
+    reason: str,
+    *,
+    renumber: bool = False,
+    copy: bool = False,
 ) -> Plan | None:
     """What makes the trail go on where it is; None where nothing has to be done.
+
+    `copy` says that it is a copy of one that goes on elsewhere, as nothing tells of a copy of all files of a server.
 
     Raises `UsageError` when the reason is empty, or events need new ids and `renumber` is not said.
     """
     if not reason.strip():
         raise UsageError("adopting a trail needs a reason", hint="add --reason 'ticket 123'")
-    if not (state.moved or state.new_timeline or ids.behind or ids.need_renumbering):
+    if not (copy or state.moved or state.new_timeline or ids.behind or ids.need_renumbering):
         return None
     if ids.need_renumbering and not renumber:
         raise UsageError(
@@ -150,7 +158,11 @@ def plan_adoption(
             "records",
         )
     statement = render(
-        "home/adopt", schema=schema, reason=reason, renumber=renumber and ids.need_renumbering
+        "home/adopt",
+        schema=schema,
+        reason=reason,
+        renumber=renumber and ids.need_renumbering,
+        copy=copy,
     )
     step = Step(
         why="The trail continues in this place, which it records",

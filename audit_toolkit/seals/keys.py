@@ -203,7 +203,13 @@ def write_key(path: Path, key: FileKey, *, replace: bool = False) -> None:
             f"{path} exists", hint="audit keys rotate replaces a key; or name another --key"
         ) from None
     except OSError as error:
-        raise AuditError(f"cannot write {path}: {error.strerror}") from error
+        is_missing = isinstance(error, FileNotFoundError)
+        raise AuditError(
+            f"cannot write {path}: {error.strerror}",
+            hint=f"create its folder: mkdir -p {shlex.quote(str(path.parent))}"
+            if is_missing
+            else "name a file that you may write: --key FILE",
+        ) from error
 
 
 def rotate_key(path: Path) -> FileKey:

@@ -101,12 +101,13 @@ def _run_seal(
 ) -> SealRun:
     state = read_state(connection, schema)
     newest = read_newest(connection, schema)
+    kept: dict[str, int | None] = {}
     if newest or sinks:
         size = newest["tree_size"] if newest else 0
         tree = read_tree(connection, schema)
         # A tree that is not the sealed one any more is refused below, and says nothing of the places.
         is_sealed = newest is not None and tree.root(size) == bytes(newest["root"])
-        require_continued(
+        kept = require_continued(
             sinks, signer.public.name, size, keys_of(signer), tree if is_sealed else None
         )
     found = find_watermark(
@@ -120,8 +121,10 @@ def _run_seal(
     checkpoint, delivered = None, []
     if newest:
         checkpoint = read_checkpoint(newest["note"], keys_of(signer))
-        known = {address: one.size for address, one in state.sinks.items()}
-        delivered = deliver(sinks, checkpoint, newest["note"], known, timestamp)
+        # A place is asked what it has. What the database says is believed of those that cannot be asked, and of nothing
+        # new: or whoever writes there could have no checkpoint get outside any more.
+        noted = {} if events else {address: one.size for address, one in state.sinks.items()}
+        delivered = deliver(sinks, checkpoint, newest["note"], noted | kept, timestamp)
     _note(connection, schema, State(state.origin, found.marks), delivered)
     return SealRun(
         events=events,

@@ -290,8 +290,17 @@ def _notes_of(path: Path) -> list[tuple[str, str]]:
     if not path.is_dir():
         try:
             return [(str(path), _read_note(path))]
+        except FileNotFoundError as error:
+            raise UsageError(
+                f"there is no folder or file {path}",
+                hint="audit seal --checkpoint-to makes the folder with the first checkpoint; before that, verify "
+                "without --checkpoints",
+            ) from error
         except OSError as error:
-            raise UsageError(f"cannot read {error.filename}: {error.strerror}") from error
+            raise UsageError(
+                f"cannot read {path}: {error.strerror}",
+                hint="name the folder that audit seal --checkpoint-to writes to",
+            ) from error
     files = [file for file in sorted(path.rglob(f"*{ENDING}")) if not file.name.startswith(".")]
     return [(str(file), _note_or_nothing(file)) for file in files]
 
@@ -440,20 +449,25 @@ def _failed(address: str, size: int | None, error: AuditError) -> Delivered:
 
 def require_continued(
     sinks: Iterable[Sink], origin: str, size: int, keys: Sequence[PublicKey], tree: Tree | None
-) -> None:
-    """Raise `AuditError` where the last checkpoint of a sink is not one of this tree, of so many events.
+) -> dict[str, int | None]:
+    """How many events the last checkpoint of each sink has, by its address; those that cannot be asked are left out.
+
+    Raises `AuditError` where it is not one of this tree, of so many events.
 
     That of a larger one says that the database was put back to an earlier state, or that a copy of it is ahead; one of
     another root, that a copy is sealed there. Without a tree, roots are not compared. What is no valid checkpoint is
     left to `audit verify`.
     """
+    kept: dict[str, int | None] = {}
     for sink in sinks:
-        newest = None
-        with suppress(AuditError):
-            newest = sink.newest(origin)
-        if newest is None:
+        if isinstance(sink, CommandSink):
             continue
-        largest, note = newest
+        try:
+            newest = sink.newest(origin)
+        except AuditError:
+            continue
+        largest, note = newest or (0, "")
+        kept[sink.address] = largest
         if largest > size:
             raise AuditError(
                 f"{sink.address} has a checkpoint of {largest} events, and the database has sealed {size}",
@@ -471,3 +485,4 @@ def require_continued(
                     hint="a copy of the database is sealed to the same place, or the trail was restored and then went "
                     "on: audit verify compares them; seal each copy to a place of its own",
                 )
+    return kept

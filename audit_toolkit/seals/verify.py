@@ -226,6 +226,8 @@ def _verify(
         report.findings += _check_tree(connection, schema, tree, checkpoint, checked)
         gone = _judge_events(connection, schema, checked, report)
         _check_redactions(connection, schema, trusted, gone, report)
+        if not _MISCOUNTED & {finding.kind for finding in report.findings}:
+            report.findings += _check_counts(connection, schema, checkpoint.up_to_id)
     agreeing = _check_outside(outside, trusted, tree, report)
     report.findings += _check_stored(connection, schema, agreeing)
     up_to_id = report.checkpoint.up_to_id if report.checkpoint else -(2**63)
@@ -568,6 +570,28 @@ def _judge_events(
     return all_gone
 
 
+_MISCOUNTED = {
+    FindingKind.EVENT_REMOVED,
+    FindingKind.EVENT_INSERTED,
+    FindingKind.EVENT_DOUBLED,
+    FindingKind.EVENT_CHANGED,
+}
+
+
+def _check_counts(connection: Connection, schema: str, up_to_id: int) -> Iterator[Finding]:
+    """What is recorded of the sealed events of partitions, from which their drops will be judged."""
+    relations = read_relations(connection, schema)
+    statement = render("seals/counted", schema=schema, relations=relations)
+    for row in fetch(connection, statement, {"up_to_id": up_to_id}):
+        yield error(
+            FindingKind.SEAL_RECORD_CHANGED,
+            row["leaf_name"],
+            f"{counted(row['recorded'], 'sealed event')} of it are recorded, and it has {row['events']}, from "
+            f"event {row['first_id']} to {row['last_id']}: its drop would hide that others are missing",
+            "compare audit.seal_partitions with a backup, and find out who changed it",
+        )
+
+
 def _check_outside(
     outside: Iterable[tuple[str, str]],
     trusted: Sequence[PublicKey],
@@ -576,7 +600,8 @@ def _check_outside(
 ) -> list[Checkpoint]:
     """Every checkpoint that is kept elsewhere has to be of a beginning of this tree; those that are."""
     size = report.checkpoint.size if report.checkpoint else 0
-    agreeing = []
+    agreeing: list[Checkpoint] = []
+    ahead: list[tuple[str, Checkpoint]] = []
     for where, note in outside:
         try:
             checkpoint = read_checkpoint(note, trusted)
@@ -591,16 +616,7 @@ def _check_outside(
             )
             continue
         if checkpoint.size > size:
-            report.findings.append(
-                error(
-                    FindingKind.TRAIL_BEHIND,
-                    where,
-                    f"it has {checkpoint.size} sealed events, and the database {size}: "
-                    "the trail was cut off or put back to an earlier state, or a copy of it was sealed",
-                    "if the database was restored or failed over, audit adopt says so in the trail; "
-                    "else find out who did it",
-                )
-            )
+            ahead.append((where, checkpoint))
         elif tree.root(checkpoint.size) != checkpoint.root:
             report.findings.append(
                 error(
@@ -613,7 +629,22 @@ def _check_outside(
         else:
             report.outside += 1
             agreeing.append(checkpoint)
+    common = max((one.size for one in agreeing), default=None)
+    report.findings += [_behind(where, one, size, common) for where, one in ahead]
     return agreeing
+
+
+def _behind(where: str, ahead: Checkpoint, size: int, common: int | None) -> Finding:
+    """That a checkpoint is ahead of the database, and up to where others that are kept outside agree with it."""
+    agrees = f" (the last one that agrees has {common})" if common else ""
+    return error(
+        FindingKind.TRAIL_BEHIND,
+        where,
+        f"it is ahead: it has {ahead.size} sealed events, and the database {size}{agrees}: "
+        "the trail was cut off or put back to an earlier state, or a copy of it was sealed",
+        "if the database was restored or failed over, audit adopt says so in the trail; "
+        "else find out who did it",
+    )
 
 
 def _check_stored(

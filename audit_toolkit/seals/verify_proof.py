@@ -270,8 +270,13 @@ def read_proof(text: str) -> Any:
             raise ProofError("a member of it is there twice")
         return found
 
+    def number(digits: str) -> int:
+        if digits == "-0":
+            raise ProofError("a number of it is not as it is written")
+        return int(digits)
+
     try:
-        return json.loads(text, object_pairs_hook=once)
+        return json.loads(text, object_pairs_hook=once, parse_int=number)
     except (ValueError, RecursionError) as error:
         raise ProofError(f"it is not JSON: {error}") from error
 

@@ -136,6 +136,9 @@ class Archives(Protocol):
         """Write the files anew that hold any of these events; `notes` are the signed ones, by redaction."""
         ...
 
+    def take_away(self) -> None:
+        """Have the database forget what was brought."""
+
     def finish(self) -> None:
         """After the commit: remove what was replaced."""
 
@@ -354,6 +357,7 @@ class _Work:
             erased = self.erase([nothing])
         notes = {done.redaction: done.note for done in erased if done.note}
         written = archives.rewrite(events, erased[0].redaction, notes) if erased else ()
+        archives.take_away()
         self.announce(erased, written)
         return erased, tuple(file.path for file in written)
 

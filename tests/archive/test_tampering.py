@@ -7,6 +7,8 @@ import json
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from audit_toolkit.archive.digest import SumDigest
 from audit_toolkit.cli.app import app
 from audit_toolkit.connection import prepare_session
 from audit_toolkit.errors import AuditError, UsageError
+from audit_toolkit.plan import single_flight
 from tests.archive.detaching import archive, detached, unarchived
 from tests.archive.tampering import TAMPERED, Folder, forge
 from tests.plugins.rotating import MakeRotating, Rotating
@@ -316,6 +319,30 @@ def as_of_0_2(root: Path, files: Any) -> tuple[str, str]:
     name = f"_manifests/{former.name}"
     (root / name).write_text(json.dumps(values, indent=1, ensure_ascii=False))
     return name, str(digest)
+
+
+def test_what_another_run_writes_meanwhile_is_no_damage(
+    rotating: Rotating, local: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive(rotating, local, detached(rotating)[0])
+    words = ["archive", "verify", "--archive", local.url, "--dsn", rotating.database.dsn]
+    half_written = Path(local.root) / "events" / "._half.parquet"
+    half_written.touch()
+    with single_flight(rotating.database.dsn, SCHEMA):
+        busy = CliRunner().invoke(app, words)
+    assert (busy.exit_code, busy.stdout) == (5, "")
+    assert "another run of the toolkit is in progress" in busy.stderr
+    assert CliRunner().invoke(app, words).exit_code == 3
+
+    @contextmanager
+    def until_it_ends(*whose: str) -> Iterator[None]:
+        half_written.unlink()
+        with single_flight(*whose):
+            yield
+
+    monkeypatch.setattr("audit_toolkit.cli.archive.verify.single_flight", until_it_ends)
+    done = CliRunner().invoke(app, words)
+    assert (done.exit_code, done.stdout.split()[0]) == (0, "good")
 
 
 def test_verify_says_when_it_runs_without_the_database(

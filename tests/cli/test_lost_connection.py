@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from audit_toolkit.connection import connect
+from audit_toolkit.errors import ConnectError
 from tests.plugins.trail import Trail
 
 # As it does where a server dies during a transaction, depending on which of two messages comes first.
@@ -27,3 +29,15 @@ def test_what_psycopg_logs_does_not_get_to_the_terminal(trail: Trail) -> None:
         check=True,
     )
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_of_a_lost_connection_the_hint_is_not_to_name_the_server(trail: Trail) -> None:
+    def lose() -> None:
+        with connect(trail.database.dsn) as here:
+            trail.execute(f"select pg_terminate_backend({here.info.backend_pid}, 5000)")
+            here.execute("select 1")
+
+    with pytest.raises(ConnectError, match="the connection was lost") as lost:
+        lose()
+    assert (lost.value.exit_code, "--dsn" in str(lost.value.hint)) == (4, False)
+    assert "run the command again" in str(lost.value.hint)

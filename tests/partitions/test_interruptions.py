@@ -12,11 +12,15 @@ from typing import Any
 
 import pytest
 
+from audit_toolkit.cli.partition_run import exit_code
 from audit_toolkit.connection import connect
 from audit_toolkit.errors import AuditError
 from audit_toolkit.partitions import Policy
 from audit_toolkit.plan import Step
 from tests.plugins.rotating import START, MakeRotating, Rotating, months
+
+FORGET = "begin; select count(*) from audit.logged_actions; prepare transaction 'forgotten'"
+GAVE_UP = "canceling statement due to lock timeout"
 
 
 class KilledError(BaseException):
@@ -199,6 +203,47 @@ def test_long_transactions_defer_the_detach_and_are_named(rotating: Rotating) ->
         assert "nightly report" in outcomes[-1].message
         assert rotating.read().pending is None
     assert {outcome.result.value for outcome in rotating.run(now)} == {"done"}
+
+
+def test_a_detach_gives_up_on_a_prepared_transaction_and_names_it(
+    rotating: Rotating, prepares: None
+) -> None:
+    now = rotating.now + timedelta(days=120)
+    rotating.policy = Policy(retention=months(2))
+
+    def forget(step: Step) -> None:
+        if step.why.startswith("Detach "):
+            rotating.execute(FORGET)
+
+    outcomes = rotating.run(now, patience=0.2, on_step=forget, most_at_once=1)
+    try:
+        [gave_up] = [outcome for outcome in outcomes if outcome.stage == "detach"]
+        assert gave_up.result.value == "failed"
+        who = "the prepared transaction forgotten (postgres, no application_name) has ACCESS SHARE"
+        assert f"could not obtain a lock within lock_timeout: {GAVE_UP}: {who}" in gave_up.message
+        assert exit_code(outcomes) == 1
+        again = rotating.run(patience=0)
+        assert (again[0].stage, again[0].result.value) == ("finalize", "deferred")
+        assert who in again[0].message
+        assert ["is not finished" in o.message for o in again if o.stage == "detach"] == [True]
+    finally:
+        rotating.execute("rollback prepared 'forgotten'")
+    assert {outcome.result.value for outcome in rotating.run()} == {"done"}
+    assert rotating.read().pending is None
+
+
+def test_a_prepared_transaction_that_is_open_for_long_defers_the_detach(
+    rotating: Rotating, prepares: None
+) -> None:
+    rotating.policy = Policy(retention=months(2))
+    rotating.execute(FORGET)
+    try:
+        outcomes = rotating.run(rotating.now + timedelta(days=120), patience=0)
+    finally:
+        rotating.execute("rollback prepared 'forgotten'")
+    assert {o.result.value for o in outcomes if o.stage == "detach"} == {"deferred"}
+    [message] = {o.message for o in outcomes if o.stage == "detach"}
+    assert "waits for the prepared transaction forgotten" in message
 
 
 def test_one_failing_task_does_not_stop_the_others(rotating: Rotating) -> None:

@@ -73,6 +73,14 @@ def _version_asked_for(request: pytest.FixtureRequest) -> None:
         pytest.skip(f"needs PostgreSQL {mark.args[0]}, the server is {server.version}")
 
 
+@pytest.fixture
+def prepares(cluster: Server) -> None:
+    """Skip a test that prepares transactions on a server that allows none."""
+    with psycopg.connect(cluster.dsn()) as connection:
+        if connection.execute("show max_prepared_transactions").fetchone() == ("0",):
+            pytest.skip("max_prepared_transactions is 0 here")
+
+
 def meets(version: int, spec: str) -> bool:
     """Whether a major version meets a condition such as `>= 15`.
 
@@ -131,7 +139,8 @@ def _given() -> Server | None:
 
 def _own(stack: ExitStack) -> Server:
     """A server without what costs a fifth of a short-lived database and no test looks at."""
-    settings, memory = {"autovacuum": "off"}, directory_in_memory()
+    settings = {"autovacuum": "off", "max_prepared_transactions": "5"}
+    memory = directory_in_memory()
     if int(re.split(r"\D", binaries_version(find_binaries()))[0]) >= 18:
         settings["io_method"] = "sync"  # memory needs no workers to read it
         if memory:

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from audit_toolkit.cli.app import app
 from audit_toolkit.connection import connect
 from audit_toolkit.errors import UsageError
 from audit_toolkit.seals import read_public
@@ -83,3 +85,33 @@ def test_a_file_of_keys_that_cannot_be_read(tmp_path: Path) -> None:
         ".": "Is a directory",
         "bytes": "it is not UTF-8 text",
     }
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (
+            ("verify", "--checkpoints", "kept"),
+            "there is no folder or file kept",
+            "audit seal --checkpoint-to makes the folder with the first checkpoint",
+        ),
+        (
+            ("keys", "new", "--key", "etc/audit/seal.key"),
+            "cannot write etc/audit/seal.key: No such file or directory",
+            "create its folder: mkdir -p etc/audit",
+        ),
+        (
+            ("keys", "new", "--key", "here/seal.key"),
+            "cannot write here/seal.key: Not a directory",
+            "name a file that you may write: --key FILE",
+        ),
+    ],
+)
+def test_what_is_not_there_is_named_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], message: str, hint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").touch()
+    answer = CliRunner().invoke(app, [*words])
+    assert answer.exit_code == (2 if words[0] == "verify" else 1)
+    assert answer.stderr.startswith(f"error: {message}\nhint: {hint}")

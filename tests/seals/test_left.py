@@ -70,6 +70,28 @@ def test_a_proof_has_what_a_signed_redaction_left(sealed: Sealed, audit: Audit) 
         assert line in output
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["alter table orders rename column id to number", "alter table orders drop column id cascade"],
+)
+def test_events_are_proved_whatever_became_of_their_key(sealed: Sealed, change: str) -> None:
+    before = redact_signed(sealed, "1", keys=True)
+    sealed.execute(change)
+    sealed.execute("update orders set status = 'after' where status = 'new'")
+    sealed.execute("select audit.note_changes()")
+    after = redact_signed(sealed, "2", "4", columns=["status"], keys=True)
+    sealed.seal()
+    keys = keys_of(sealed)
+    [(newest,)] = sealed.execute("select max(event_id) from audit.logged_actions")
+    for event in (1, 2, 4, 301, before, before + 1, after, int(str(newest))):
+        verify_proof.verify(proof_of(sealed, event), keys)
+    for event, redaction in ((1, before), (2, after), (301, after)):
+        proof = proof_of(sealed, event)
+        assert "row_key" in not_shown(proof)
+        assert {number for number, _ in left_of(proof).values()} == {redaction}
+    assert sealed.found() == []
+
+
 def test_what_is_shown_as_left_is_what_was_signed(sealed: Sealed) -> None:
     redact_signed(sealed, "1", "2", columns=["note", "status"])
     redact_signed(sealed, "3")

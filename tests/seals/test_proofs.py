@@ -193,6 +193,8 @@ def test_a_proof_is_written_in_one_way(sealed: Sealed) -> None:
         text = json.dumps(proof | change)
         with pytest.raises(ProofError):
             pytest.fail(f"{what}: {verify_proof.verify(verify_proof.read_proof(text), keys)}")
+    with pytest.raises(ProofError, match="not as it is written"):
+        verify_proof.read_proof('{"index": -0}')
 
 
 def test_a_checkpoint_of_another_trail_and_a_key_of_the_same_name(sealed: Sealed) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,6 +108,19 @@ def archived(unsealed: Sealed, store: Store) -> Callable[..., str]:
         return partition
 
     return make
+
+
+def test_what_is_redacted_again_leaves_no_trace_among_the_partitions(
+    archived: Callable[..., str], unsealed: Sealed
+) -> None:
+    archived()
+    partitions = unsealed.execute("select leaf_name, state from audit.partition_lifecycle")
+    for rows in (["4711"], ["4711"], ["9999"]):
+        with suppress(UsageError):  # of no such row
+            redact(unsealed, *rows)
+        assert (
+            unsealed.execute("select leaf_name, state from audit.partition_lifecycle") == partitions
+        )
 
 
 @pytest.mark.parametrize("dropped", [True, False], ids=["dropped", "detached"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -423,17 +424,15 @@ def test_no_false_alarm_beside_writers_rollbacks_and_killed_sealers(unsealed: Se
     assert report.outside >= 1
 
 
-def test_prepared_transactions_are_waited_for(sealed: Sealed) -> None:
+def test_prepared_transactions_are_waited_for(sealed: Sealed, prepares: None) -> None:
+    sealed.execute("begin; insert into orders values (6000, 'prepared', null)")
+    sealed.execute("prepare transaction 'seal'")
     try:
-        sealed.execute("begin")
-        sealed.execute("insert into orders values (6000, 'prepared', null)")
-        sealed.execute("prepare transaction 'seal'")
-    except psycopg.errors.ObjectNotInPrerequisiteState:
-        sealed.connection.rollback()
-        pytest.skip("max_prepared_transactions is 0 here")
-    sealed.execute(MORE.format(3))
-    assert sealed.seal(wait=0).events == 0
-    sealed.execute("commit prepared 'seal'")
+        sealed.execute(MORE.format(3))
+        held = sealed.seal(wait=0)
+        assert (held.events, [one.prepared_name for one in held.held_by]) == (0, ["seal"])
+    finally:
+        sealed.execute("commit prepared 'seal'")
     assert sealed.seal().events == 4
     assert sealed.found() == []
 
@@ -574,6 +573,28 @@ def test_sinks(sealed: Sealed, tmp_path: Path) -> None:
     run = run_seal(sealed.connection, "audit", read_key(sealed.key), sinks=sinks)
     assert kept.read_text() == run.note, "once is enough"
     assert [one.address for one in run.failed] == places[2:]
+
+
+def test_a_place_is_asked_what_it_has(sealed: Sealed, tmp_path: Path) -> None:
+    """Whoever says in the database that all is kept does not keep checkpoints from getting outside."""
+    told = tmp_path / "told"
+    command = f"command:{sys.executable} -c \"import sys; open({str(told)!r}, 'a').write(sys.stdin.read())\""
+    sinks = [open_sink(command), open_sink(str(sealed.kept))]
+
+    def seal() -> list[str]:
+        sealed.execute(
+            "update audit.maintenance set summary = jsonb_set(summary, '{sinks}', (select jsonb_agg(s ||"
+            " '{\"size\": 999999}') from jsonb_array_elements(summary -> 'sinks') as s)) where command = 'seal'"
+        )
+        told.write_text("")
+        run_seal(sealed.connection, "audit", read_key(sealed.key), sinks=sinks)
+        return [file.stem[-3:] for file in sorted(sealed.kept.rglob("*.checkpoint"))]
+
+    run_seal(sealed.connection, "audit", read_key(sealed.key), sinks=sinks)
+    sealed.execute(MORE.format(3))
+    assert (seal(), told.read_text().split("\n")[1]) == (["462", "465"], "465")
+    shutil.rmtree(sealed.kept)
+    assert (seal(), told.read_text()) == (["465"], "")
 
 
 def test_a_signer_command(sealed: Sealed, tmp_path: Path) -> None:
