@@ -17,6 +17,7 @@ from audit_toolkit.errors import (
     AuditError,
     BusyError,
     ConnectError,
+    LostError,
     MissingExtraError,
     PermissionDeniedError,
     RedactedError,
@@ -136,8 +137,8 @@ def choose_dsn(option: str | None, *, project_url: str | None = None) -> str:
 def connect(dsn: str, *, purpose: str = "cli", **options: Any) -> Iterator[psycopg.Connection[Any]]:
     """An autocommit connection whose session prints catalogue text in one way (UTC, ISO dates).
 
-    Raises `ConnectError` when the server cannot be reached, and turns refusals of what runs inside the
-    block into `PermissionDeniedError` and `BusyError`.
+    Raises `ConnectError` when the server cannot be reached, and `LostError` when the connection ends inside the block;
+    turns refusals of what runs there into `PermissionDeniedError` and `BusyError`.
     """
     psycopg = import_psycopg()
     try:
@@ -170,7 +171,7 @@ def connect(dsn: str, *, purpose: str = "cli", **options: Any) -> Iterator[psyco
         raise AuditError(f"something is missing: {first_line(error)}", hint=_MISSING) from error
     except psycopg.OperationalError as error:
         if error.sqlstate is None or error.sqlstate.startswith(("57P", "25P03", "25P04")):
-            raise ConnectError(
+            raise LostError(
                 f"the connection was lost: {first_line(error)}", hint=_LOST_HINT
             ) from error
         raise AuditError(first_line(error)) from error

@@ -8,6 +8,7 @@
     │   ├── ContextError               a context that cannot be stored, or a write that cannot carry it
     │   └── ProjectError               no Alembic project, several heads, …
     ├── ConnectError                4  no connection to the server
+    │   └── LostError                  there was one, and it ended
     ├── BusyError                   5  a lock could not be obtained in time, or another run is in progress
     ├── RedactedError               1  a value that is asked for was redacted
     ├── PermissionDeniedError       1  the role may not do this
@@ -67,6 +68,10 @@ class ConnectError(AuditError):
     """The server did not answer, or refused the login."""
 
     exit_code = 4
+
+
+class LostError(ConnectError):
+    """The server, or something on the way to it, ended the connection."""
 
 
 class BusyError(AuditError):

@@ -345,8 +345,21 @@ def forget_delivered(connection: Connection, lease: Lease, event_ids: Sequence[i
         fetch_none(connection, sql, {"event_ids": list(event_ids), **_of(lease)})
 
 
-def position_of(connection: Connection, consumer: Consumer, scope: Any) -> Position:
-    """Where a consumer goes on. Raises `UsageError` where that is on another server or timeline."""
+def note_timeline(connection: Connection, lease: Lease, position: Position) -> None:
+    """Keep that the consumer goes on where a standby was promoted; raises what `advance` raises."""
+    values = {"timeline": position.timeline, **_of(lease)}
+    if not fetch_none(connection, _sql("promoted", lease.schema), values):
+        raise _taken_over(connection, lease)
+
+
+def position_of(
+    connection: Connection, consumer: Consumer, scope: Any, came_from: int | None = None
+) -> Position:
+    """Where a consumer goes on. Raises `UsageError` where that is on another server or timeline.
+
+    Who comes from its timeline, and has lost the connection to it, goes on on a later one: a standby was promoted. The
+    place came there with the events before it.
+    """
     hint = (
         f"compare what was delivered with the trail, then: audit stream reset {shlex.quote(consumer.name)} "
         "--to EVENT, the last event that both have"
@@ -358,6 +371,9 @@ def position_of(connection: Connection, consumer: Consumer, scope: Any) -> Posit
         system_identifier=consumer.system_identifier,
         timeline=consumer.timeline,
     )
+    later = None not in (came_from, here.timeline) and (here.timeline or 0) > (came_from or 0)
+    if later and consumer.timeline == came_from:
+        there = replace(there, timeline=here.timeline)
     try:
         there.require_same(here)
     except UsageError as error:

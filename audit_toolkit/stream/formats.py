@@ -52,9 +52,14 @@ class Origin:
         return f"/postgresql/{quote(self.database, safe='')}/{quote(self.schema, safe='')}"
 
     def id_of(self, event: Event) -> str:
-        """The id of its message: the same at each delivery, another than that of any other trail."""
+        """The id of its message: the same at each delivery, another than that of any other event.
+
+        The number alone may be given again: what a server had not sent to its standby when that was promoted, or what
+        came after the moment to which it was restored. The time tells them apart.
+        """
         parts = [part for part in (self.system_identifier, self.trail) if part]
-        return f"{'.'.join(parts) or self.database}-{event.event_id}"
+        moment = _times(event.action_tstamp)["ts_us"]
+        return f"{'.'.join(parts) or self.database}-{event.event_id}-{moment}"
 
 
 def find_format(name: FormatName, origin: Origin) -> Format:

@@ -176,13 +176,15 @@ def run(
     *,
     begin: int | datetime | None = 0,
     schema: str = "audit",
+    came_from: int | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Generator[Progress, None, None]:
     """Deliver to a sink, without end: each `next` does a step, and closing stops between two of them.
 
     A consumer that is not known begins behind the event `begin`, at that time, or with what commits from now
     on (None); one that is known goes on where it was. While another instance delivers, this one waits.
-    The connection is for this alone, in autocommit mode, on the primary.
+    The connection is for this alone, in autocommit mode, on the primary. Who lost one and has another now says from
+    which timeline he `came_from`: on that of a standby which was promoted since, the consumer goes on.
 
     Raises `UsageError` for a place on another server or timeline, and behind a pooler that shares sessions;
     `BusyError` when another instance took over; where the patience for a sink is at its end `ConnectError` or
@@ -206,7 +208,8 @@ def run(
         _require_no_past(consumers.find_consumer(connection, name, schema=schema))
     lease = yield from _wait_for_lease(connection, name, options, terms, schema, sleep)
     try:
-        with closing(_Delivery(connection, lease, sink, form, terms, sleep).run()) as steps:
+        delivery = _Delivery(connection, lease, sink, form, terms, sleep)
+        with closing(delivery.run(came_from)) as steps:
             yield from steps
     finally:
         consumers.give_back(connection, lease)
@@ -314,12 +317,14 @@ class _Delivery:
             self._ahead.settle()
         return self._own_connection
 
-    def run(self) -> Generator[Progress, None, None]:
+    def run(self, came_from: int | None = None) -> Generator[Progress, None, None]:
         """Follow the trail, and deliver what it brings."""
         schema = self._lease.schema
         scope = find_tables(self._connection, self._terms.wanted.tables, schema=schema)
         consumer = consumers.find_consumer(self._connection, self._lease.name, schema=schema)
-        position = consumers.position_of(self._connection, consumer, scope)
+        position = consumers.position_of(self._connection, consumer, scope, came_from)
+        if position.timeline != consumer.timeline:
+            consumers.note_timeline(self._connection, self._lease, position)
         self._place = self._seen = position.event_id
         self._connection.execute(_KEEPALIVE)
         batches = follow_subject(

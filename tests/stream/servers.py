@@ -224,6 +224,29 @@ def tls_server(directory: Path) -> Iterator[str]:
             thread.join()
 
 
+@contextmanager
+def dripping_tls() -> Iterator[tuple[str, list[int]]]:
+    """The address of a server that goes on answering the beginning of TLS, and what it sent: at most 200 bytes."""
+    sent: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def drip() -> None:
+            client, _ = listening.accept()
+            with client, suppress(OSError):  # until the client has enough
+                client.sendall(b"\x16\x03\x03\x40\x00")  # 16 kB of handshake are to come
+                for _ in range(200):
+                    client.sendall(b"x")
+                    sent.append(1)
+                    time.sleep(0.02)
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            yield f"https://localhost:{listening.getsockname()[1]}/", sent
+        finally:
+            thread.join()
+
+
 def _require(program: str) -> str:
     for place in (None, "/usr/sbin:/usr/local/sbin"):
         if found := shutil.which(program, path=place):

@@ -16,7 +16,7 @@ from tests.stream.delivery import message
 from tests.stream.servers import certificate, mock_kafka, nats_server, redis_server
 
 MAX_PAYLOAD = 4096
-TOO_LARGE, NOT_AUTHORIZED = 10, 29
+TOO_LARGE, NOT_AUTHORIZED, WRONG_FORMAT, AGAINST_A_POLICY = 10, 29, 43, 44
 """What brokers of Kafka answer."""
 
 
@@ -119,6 +119,9 @@ class TestKafka:
             assert (found.done, found.error) == (1, None)
             assert found.refused == "Broker: Message size too large"
             assert sink.send(row[2:]) == Outcome(done=1)
+            for code in (WRONG_FORMAT, AGAINST_A_POLICY):
+                kafka.answer(code)
+                assert sink.send(row[2:]).refused is not None
 
     def test_what_else_it_says_is_the_reason(self) -> None:
         with (

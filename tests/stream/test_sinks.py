@@ -31,6 +31,7 @@ from tests.stream.delivery import Memory, deliver, message
 from tests.stream.servers import (
     Receiver,
     Request,
+    dripping_tls,
     http_server,
     nats_server,
     redis_server,
@@ -303,6 +304,13 @@ class TestWebhook:
             receiver.answer = lambda _: 204
             monkeypatch.undo()
             assert sink.send([message(1)]) == stream.Outcome(done=1)
+
+    def test_a_handshake_without_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(webhook, "DEADLINE", 0.1)
+        with dripping_tls() as (address, sent):
+            with closing(open_sink(parse_address(address))) as sink:
+                assert "did not answer in time" in (sink.send([message(1)]).error or "")
+            assert len(sent) < 200
 
     def test_cloudevents_in_headers(self, orders: Trail, receiver: Receiver) -> None:
         orders.execute("insert into orders values (1, 0)")

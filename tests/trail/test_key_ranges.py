@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit_toolkit.errors import UsageError
-from audit_toolkit.trail import Action, history
+from audit_toolkit.long_keys import LONGEST, fitting
+from audit_toolkit.trail import Action, follow, history
 from audit_toolkit.trail.rows.key_range import integer_spans
+from tests.plugins.command import Audit
 from tests.plugins.trail import Trail
 
 
@@ -110,6 +113,71 @@ def test_with_pages_and_filters(trail: Trail) -> None:
     assert [event.row_key for event in page] == ["5", "6"]
     before = page[1].event_id
     assert keys(trail, from_key=5, to_key=2500, before=before) == ["5"]
+
+
+INCOMPRESSIBLE = "".join(hashlib.sha256(bytes([n])).hexdigest() for n in range(41))
+
+
+class TestKeysThatTheTrailHasAsDigests:
+    """No image need have them: a row in the middle of the alphabet may be in the range or not."""
+
+    @pytest.mark.parametrize("rule", [{}, {"store": "delta"}], ids=["full", "delta"])
+    def test_compare_by_their_values(self, trail: Trail, rule: dict[str, Any]) -> None:
+        trail.execute("create table t (k text primary key, v int, w int)")
+        trail.audit("t", **rule)
+        long = [letter + INCOMPRESSIBLE for letter in "bhx"]
+        assert len(long[0]) > LONGEST
+        for key in (*long, "c", "y"):
+            trail.execute("insert into t values (%s, 0, 0)", [key])
+        trail.execute("update t set v = 1")
+        trail.execute("alter table t rename k to l; alter table t add k int default 5")
+        trail.execute("update t set w = 2 where l < 'i'; delete from t where l like 'b%'")
+        trail.execute("update t set l = 'z' where l like 'h%'")
+        b, h, x = map(fitting, long)
+        assert keys(trail, from_key="a", to_key="m") == [b, h, "c", b, h, "c", b, h, "c", b, "z"]
+        assert keys(trail, from_key="w", to_key="xz") == [x, x]
+        assert keys(trail, from_key="i", to_key="m") == []
+
+    def test_of_several_columns_and_in_a_tail(self, trail: Trail) -> None:
+        make(trail, "a text, n int, primary key (a, n)", f"'b{INCOMPRESSIBLE}', 1", "'b', 1")
+        with trail.database.connect() as connection:
+            batches = follow(connection, "t", from_key=("a", 0), to_key=("c", 0))
+            found = [
+                event for event in next(b for b in batches if b.events).events if event.row_key
+            ]
+            assert [event.row_key for event in found[1:]] == ['["b", 1]']
+            for letter in "azb":
+                trail.execute("insert into t values (%s, 2)", [letter + INCOMPRESSIBLE])
+            trail.execute("insert into t values ('b', 2)")
+            later = next(b for b in batches if b.events).events
+            assert [(event.new_row or {})["a"][:2] for event in later] == ["a6", "b6", "b"]
+
+    def test_that_no_image_has_belong_to_every_range(self, trail: Trail) -> None:
+        make(trail, "k text primary key", f"'b{INCOMPRESSIBLE}'")
+        unknown = fitting("x" * 3000)
+        record = (
+            "insert into audit.logged_actions (schema_name, table_name, action, row_key, new_row)"
+        )
+        trail.execute(f"{record} values ('public', 't', 'I', %s, '{{}}')", [unknown])
+        assert keys(trail, from_key="y") == [unknown]
+
+    def test_of_a_former_type_are_ruled_out_by_the_time(self, trail: Trail) -> None:
+        make(trail, "k text primary key", f"'b{INCOMPRESSIBLE}'")
+        (since,) = trail.execute("select clock_timestamp()")[0]
+        trail.execute("drop table t; create table t (k date primary key)")
+        trail.audit("t")
+        trail.execute("insert into t values ('2026-11-01')")
+        with pytest.raises(UsageError, match="keys that are not valid date"):
+            keys(trail, from_key="2026-10-01")
+        assert keys(trail, from_key="2026-10-01", since=since) == ["2026-11-01"]
+
+
+def test_redacted_keys_are_in_no_range(trail: Trail, audit: Audit) -> None:
+    make(trail, "k date primary key", "'2026-11-01'", "'2026-11-02'")
+    trail.execute("delete from t where k = '2026-11-01'")
+    redact = ("redact", "t", "2026-11-01", "--column", "k", "--keys", "--reason", "art. 17")
+    audit(*redact, "--apply", code=0)
+    assert keys(trail, from_key="2026-10-01") == ["2026-11-02"]
 
 
 class TestBadInput:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,9 +18,10 @@ from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.follow import describe_blocker
 from audit_toolkit.cli.history import parse_action, parse_claim
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema, Utc
+from audit_toolkit.cli.outage import PATIENCE, ride_out
 from audit_toolkit.cli.output import visible
 from audit_toolkit.cli.stream.common import parse_begin
-from audit_toolkit.errors import BusyError, UsageError
+from audit_toolkit.errors import AuditError, BusyError, UsageError
 from audit_toolkit.partitions import Span
 from audit_toolkit.plurals import counted
 from audit_toolkit.stream import (
@@ -36,7 +38,8 @@ from audit_toolkit.stream.consumers import find_consumer, is_known, partitions_l
 from audit_toolkit.stream.read_ahead import quick_switches
 from audit_toolkit.stream.run import find_origin
 from audit_toolkit.trail.history.audited_tables import known_tables
-from audit_toolkit.trail.rows.lookup import find_tables
+from audit_toolkit.trail.history.cursor import find_position
+from audit_toolkit.trail.rows.lookup import Tables, find_tables
 
 if TYPE_CHECKING:
     import psycopg
@@ -182,31 +185,58 @@ def run(
         )
     address = parse_address(to)
     wanted = _wanted(table, action, actor, context, changed, where)
-    with closing(open_sink(address)) as sink, open_database(dsn, config) as connection:
-        past = _past(connection, from_archive, audit_schema) if from_archive else None
-        terms = Terms(
-            wanted=wanted,
-            batch=batch,
-            tries=tries,
-            after_refusal=AfterRefusal(after_refusal.value),
-            once=once,
-            told={"to": address.shown, "body": body.value},
-            hold_for=_span(hold_retention),
-            past=past,
-            patience=ONCE_PATIENCE if once and give_up_after is None else give_up_after,
-        )
-        if start is not None and is_known(connection, name, schema=audit_schema):
-            print(
-                f"{name} resumes where it stopped; --from is for new consumers (to move this one: audit stream reset)",
-                file=sys.stderr,
+    report = _Report(name, once=once)
+    with closing(open_sink(address)) as sink:
+
+        def deliver(connection: Connection) -> None:
+            came_from = report.begin(connection, audit_schema)
+            if report.is_first:
+                _say_at_start(connection, name, start, wanted, audit_schema)
+            past = _past(connection, from_archive, audit_schema) if from_archive else None
+            if past is None and where == 0 and report.is_first:
+                _say_what_left(connection, name, audit_schema)
+            terms = Terms(
+                wanted=wanted,
+                batch=batch,
+                tries=tries,
+                after_refusal=AfterRefusal(after_refusal.value),
+                once=once,
+                told={"to": address.shown, "body": body.value},
+                hold_for=_span(hold_retention),
+                past=past,
+                patience=ONCE_PATIENCE if once and give_up_after is None else give_up_after,
             )
-        _say_if_unknown(connection, wanted, audit_schema)
-        if past is None and where == 0:
-            _say_what_left(connection, name, audit_schema)
-        form = find_format(FormatName(body.value), find_origin(connection, audit_schema))
-        steps = run_consumer(connection, name, sink, form, terms, begin=where, schema=audit_schema)
-        with closing(steps), quick_switches():
-            _report(name, steps, terms)
+            form = find_format(FormatName(body.value), find_origin(connection, audit_schema))
+            steps = run_consumer(
+                connection,
+                name,
+                sink,
+                form,
+                terms,
+                begin=where,
+                schema=audit_schema,
+                came_from=came_from,
+            )
+            with closing(steps), quick_switches():
+                report.follow(steps)
+
+        try:
+            ride_out(partial(open_database, dsn, config), deliver, 0 if once else PATIENCE)
+        except KeyboardInterrupt:
+            if not report.connections:
+                raise
+    report.end()
+
+
+def _say_at_start(
+    connection: Connection, name: str, start: str | None, wanted: Wanted, schema: str
+) -> None:
+    if start is not None and is_known(connection, name, schema=schema):
+        print(
+            f"{name} resumes where it stopped; --from is for new consumers (to move this one: audit stream reset)",
+            file=sys.stderr,
+        )
+    _say_if_unknown(connection, wanted, schema)
 
 
 def _say_what_left(connection: Connection, name: str, schema: str) -> None:
@@ -254,22 +284,63 @@ def _past(connection: Connection, url: str, schema: str) -> ArchivedEvents:
     return past
 
 
-def _report(name: str, steps: Any, terms: Terms) -> None:
-    delivered = aside = 0
-    said: str | None = None
-    try:
+class _Report:
+    """What a run tells people, over all of its connections."""
+
+    def __init__(self, name: str, *, once: bool) -> None:
+        self.connections = 0
+        self._name = name
+        self._once = once
+        self._delivered = self._aside = 0
+        self._said: str | None = None
+        self._timeline: int | None = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether there was no connection before this one."""
+        return self.connections == 1
+
+    def begin(self, connection: Connection, schema: str) -> int | None:
+        """A connection begins; the timeline of the one before it, if there was one.
+
+        Raises `AuditError` where the consumer did not come there: it would begin anew.
+        """
+        before = self._timeline
+        self.connections += 1
+        if not self.is_first:
+            if not is_known(connection, self._name, schema=schema):
+                raise AuditError(
+                    f"the consumer {self._name} is not in the database to which this run is connected again",
+                    hint="compare what was delivered with the trail, then start it with --from EVENT",
+                )
+            print("connected again", file=sys.stderr)
+        self._timeline = find_position(connection, Tables(schema=schema)).timeline
+        if before is not None and before != self._timeline:
+            print(
+                f"note: a standby was promoted (timeline {before}, now {self._timeline}): what it had not received "
+                "is no longer in the trail, and may have been delivered",
+                file=sys.stderr,
+            )
+        return before
+
+    def follow(self, steps: Iterable[Progress]) -> None:
+        """Tell what has to be known of each step."""
         for step in steps:
-            delivered += step.delivered
-            aside += step.put_aside
-            said = _say(name, step, said, once=terms.once)
-    except KeyboardInterrupt:
-        pass
-    print(visible(f"{name}: {counted(delivered, 'event')} delivered"), file=sys.stderr)
-    if aside:
+            self._delivered += step.delivered
+            self._aside += step.put_aside
+            self._said = _say(self._name, step, self._said, once=self._once)
+
+    def end(self) -> None:
+        """Tell what came of it."""
         print(
-            f"{counted(aside, 'event')} put aside: audit stream dead-letters list {shlex.quote(name)}",
-            file=sys.stderr,
+            visible(f"{self._name}: {counted(self._delivered, 'event')} delivered"), file=sys.stderr
         )
+        if self._aside:
+            print(
+                f"{counted(self._aside, 'event')} put aside: "
+                f"audit stream dead-letters list {shlex.quote(self._name)}",
+                file=sys.stderr,
+            )
 
 
 def _say(name: str, step: Progress, said: str | None, *, once: bool) -> str | None:

@@ -137,6 +137,8 @@ class _Deadline:
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
+        self._second: socket.socket | None = None
+        """Of the connection on which TLS begins, which takes the first one away from its object."""
         self._timer: Timer | None = None
         self._is_over = Event()
 
@@ -164,8 +166,13 @@ class _Deadline:
             self._timer.cancel()
 
     def _trace(self, name: str, info: dict[str, Any]) -> None:
-        if name.endswith(("connect_tcp.complete", "start_tls.complete")):
+        if name.endswith("start_tls.started") and self._socket is not None:
+            self._socket = self._second = self._socket.dup()
+        elif name.endswith(("connect_tcp.complete", "start_tls.complete")):
             self._socket = info["return_value"].get_extra_info("socket")
+        if name.endswith(("start_tls.complete", "start_tls.failed")) and self._second is not None:
+            self._second.close()  # or the connection would stay open when httpx closes it
+            self._second = None
 
     def _end(self) -> None:
         self._is_over.set()

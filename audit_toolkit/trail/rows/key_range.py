@@ -52,6 +52,8 @@ class KeyRange:
             for name, bound in (("low", self.low), ("high", self.high))
             for place, value in enumerate(bound or ())
         }
+        for place, column in enumerate(self.columns):
+            values[f"key_name_{place}"] = column.name
         for place, (low, high) in enumerate(self.spans):
             values |= {f"span_low_{place}": low, f"span_high_{place}": high}
         return values | {"single_keys": list(self.singles)}
