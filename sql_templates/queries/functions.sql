@@ -1,6 +1,7 @@
 -- The functions of the audit schema, with what decides whether they can be trusted.
 with refused as materialized (
-    -- Owners of partitioned tables that a function captures, to whom PostgreSQL would refuse to make a partition.
+    -- Owners of partitioned tables that a function captures, to whom PostgreSQL would refuse
+    -- to make a partition.
     select t.tgfoid, array_agg(distinct pg_catalog.pg_get_userbyid(c.relowner)::text) as owners
     from pg_catalog.pg_class as c
     join pg_catalog.pg_trigger as t on t.tgrelid = c.oid
