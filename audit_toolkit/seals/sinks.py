@@ -447,6 +447,16 @@ def _failed(address: str, size: int | None, error: AuditError) -> Delivered:
     return Delivered(address=address, size=size, failed=error.message, hint=error.hint)
 
 
+def _require_valid(where: str, size: int, note: str, keys: Sequence[PublicKey]) -> None:
+    try:
+        read_checkpoint(note, keys)
+    except NoteError as wrong:
+        raise AuditError(
+            f"{where} has a file for {size} events that is not a checkpoint of this key: {wrong.message}",
+            hint="audit verify names it; find out who put it there, and move it out of the folder",
+        ) from wrong
+
+
 def require_continued(
     sinks: Iterable[Sink], origin: str, size: int, keys: Sequence[PublicKey], tree: Tree | None
 ) -> dict[str, int | None]:
@@ -469,6 +479,7 @@ def require_continued(
         largest, note = newest or (0, "")
         kept[sink.address] = largest
         if largest > size:
+            _require_valid(sink.address, largest, note, keys)
             raise AuditError(
                 f"{sink.address} has a checkpoint of {largest} events, and the database has sealed {size}",
                 hint="the database was restored to an earlier state, or a copy of it is sealed to the same place, and "

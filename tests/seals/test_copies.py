@@ -141,6 +141,8 @@ def test_a_clone_by_files_says_so_and_forks_are_named(primary: Cluster, place: P
 
 def test_a_standby_that_lost_events(primary: Cluster, place: Place) -> None:
     assert seal(primary, place).exit_code == 0
+    archive = ("--archive", str(place.folder / "archive"))
+    assert audit(primary, "archive", "export", *archive).exit_code == 0
     with copy_of(primary, "-R") as standby:
         standby.start()
         catch_up(primary, standby)
@@ -149,6 +151,7 @@ def test_a_standby_that_lost_events(primary: Cluster, place: Place) -> None:
         assert audit(standby, "reconcile").exit_code == 0
         assert audit(standby, "history", "orders", "5").exit_code == 0
         assert audit(standby, "prove", "5").exit_code == 0
+        assert audit(standby, "archive", "verify", *archive).exit_code == 0
         refused = seal(standby, place)
         assert (refused.exit_code, refused.stdout) == (1, "")
         assert "connect to the primary" in refused.stderr

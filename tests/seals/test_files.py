@@ -11,6 +11,7 @@ import pytest
 
 from audit_toolkit.connection import connect
 from audit_toolkit.demo.cluster import throwaway_cluster
+from audit_toolkit.errors import AuditError
 from audit_toolkit.seals import new_key, run_seal, verify
 from tests.seals.conftest import fill
 from tests.seals.words import MORE, Sealed
@@ -63,6 +64,19 @@ def test_a_checkpoint_that_was_changed_where_it_is_kept(sealed: Sealed) -> None:
     [file] = sealed.kept.rglob("*.checkpoint")
     file.write_text(file.read_text().replace("462", "461"))
     assert sealed.found() == [("checkpoint_invalid", str(file))]
+
+
+def test_a_file_that_is_put_before_the_sealer(sealed: Sealed) -> None:
+    """Nobody who can write where checkpoints are kept has the sealer believe in a restore."""
+    [file] = sealed.kept.rglob("*.checkpoint")
+    forged = file.with_name(f"{10**19}.checkpoint")
+    forged.write_text(file.read_text().replace("\n462\n", f"\n{10**19}\n"))
+    with pytest.raises(AuditError, match="is not a checkpoint of this key") as refused:
+        sealed.seal()
+    assert "find out who put it there" in str(refused.value.hint)
+    assert sealed.found() == [("checkpoint_invalid", str(forged))]
+    forged.unlink()
+    assert sealed.seal().events == 0
 
 
 def test_checkpoints_that_were_removed_are_counted(sealed: Sealed) -> None:

@@ -355,6 +355,7 @@ ELSEWHERE = [
     Elsewhere("change an event in the files of the server", _FILES, "`audit verify`: `event_changed`", "seals/test_files.py::test_an_event_that_was_changed_in_the_files_of_the_server"),
     Elsewhere("set the clock back while events are sealed", _FILES, "nothing: events keep the order of their ids; a time stamp of an authority tells", "seals/test_files.py::test_a_clock_that_goes_back_while_events_are_sealed"),
     Elsewhere("change a checkpoint that is kept, or put another in its place", _FILES, "`audit verify`: `checkpoint_invalid`", "seals/test_files.py::test_a_checkpoint_that_was_changed_where_it_is_kept"),
+    Elsewhere("put a file of more events beside the checkpoints, so that nothing is sealed any more", _FILES, "`audit seal` refuses, and names it; `audit verify`: `checkpoint_invalid`", "seals/test_files.py::test_a_file_that_is_put_before_the_sealer"),
     Elsewhere("remove the checkpoints that are kept", _FILES, "nothing: `audit verify` counts those that agree; keep them in a second place", "seals/test_files.py::test_checkpoints_that_were_removed_are_counted"),
     Elsewhere("replace the key of the sealer", _FILES, "`audit seal` refuses; `audit verify`: `checkpoint_invalid`", f"{_SEAL}who_rewrites_all_of_it_needs_the_key"),
     Elsewhere("move, change or remove files of the archive", _FILES, "`audit archive verify`", "archive/test_tampering.py::test_every_tampering_is_found"),
