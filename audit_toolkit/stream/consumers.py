@@ -101,6 +101,11 @@ class DeadLetter:
     """Whether it is to be delivered again."""
 
     @property
+    def may_go(self) -> bool:
+        """Whether it may be delivered once no earlier one of its row waits."""
+        return self.is_due or not self.tries
+
+    @property
     def row(self) -> tuple[str, str, str | None]:
         """The row that it is about: schema, table and key."""
         return self.schema_name, self.table_name, self.row_key

@@ -67,6 +67,8 @@ NOTE_EVERY = 1.0
 """Seconds after which a place is noted that only moved past events nobody asked for."""
 LETTERS_EVERY = 5.0
 """Seconds after which one that does not catch up looks for dead letters that are to be delivered again."""
+LOOK_SHARE = 20.0
+"""Reading dead letters takes at most one such part of the time, however many there are."""
 
 _KEEPALIVE = (
     "select set_config('tcp_keepalives_idle', '10', false), set_config('tcp_keepalives_interval', '3', false),"
@@ -303,12 +305,14 @@ class _Delivery:
         """Rows with dead letters, for which later events wait."""
         self._letters: list[DeadLetter] = []
         """The dead letters as they were looked at last."""
+        self._rows: dict[int, set[tuple[str, str, str | None]]] = {}
+        """The rows that dead letters are about, where rows are held."""
         self._aside: set[int] = set()
         """Events that were put aside since dead letters were last sent."""
         self._leased_at = clock()
         """When the lease was known to be ours."""
         self._noted_at = 0.0
-        self._looked_at = 0.0
+        self._looked_at = self._look_took = 0.0
 
     @property
     def _connection(self) -> Connection:
@@ -368,7 +372,7 @@ class _Delivery:
         for events in _parts(batch.events, self._terms.batch):
             free, letters = self._without_held(events)
             if letters:
-                consumers.put_aside(self._connection, self._lease, letters)
+                self._keep(letters)
             aside += len(letters)
             for step in self._send(free):
                 delivered += step.delivered
@@ -457,26 +461,36 @@ class _Delivery:
             self._held |= _rows(first.event)
             free, held = self._without_held([message.event for message in rest])
             letters += held
-            rest = [message for message in rest if message.event in free]
-        consumers.put_aside(self._connection, self._lease, letters)
+            ids = {event.event_id for event in free}
+            rest = [message for message in rest if message.event.event_id in ids]
+        self._keep(letters)
         self._aside |= {event.event_id for event, _, _ in letters}
         return rest, len(letters)
+
+    def _keep(self, letters: Sequence[tuple[Event, int, str]]) -> None:
+        consumers.put_aside(self._connection, self._lease, letters)
+        if self._holds:
+            self._rows |= {event.event_id: _rows(event) for event, _, _ in letters}
 
     def _due_letters(self, every: float = 0.0) -> Iterator[Progress]:
         """Deliver dead letters that somebody wants delivered again, in the order of their ids.
 
         Where rows are held also those that wait for nothing any more; and none before an earlier one of its row.
         """
-        if time.monotonic() - self._looked_at < every:
+        began = time.monotonic()
+        if every and began - self._looked_at < max(every, LOOK_SHARE * self._look_took):
             return
-        self._looked_at = time.monotonic()
         letters = consumers.read_letters(
             self._connection, self._lease.name, due=not self._holds, schema=self._lease.schema
         )
+        self._looked_at = time.monotonic()
+        self._look_took = self._looked_at - began
         if letters == self._letters:
             return  # none of them may go
         self._letters = letters
         self._held = set()
+        ids = {letter.event_id for letter in letters}
+        self._rows = {event_id: rows for event_id, rows in self._rows.items() if event_id in ids}
         for some in _parts(letters, self._terms.batch):
             events = self._may_go(some)
             self._aside = set()
@@ -486,19 +500,34 @@ class _Delivery:
 
     def _may_go(self, letters: Sequence[DeadLetter]) -> list[Event]:
         """The events of dead letters that may be delivered now; the rows of the others are held."""
-        ids = tuple(letter.event_id for letter in letters)
-        found = events_there(self._connection, Selection(event_ids=ids), schema=self._lease.schema)
-        events = {event.event_id: event for event in found}
+        events: dict[int, Event] = {}
+        if asked := self._that_may_go(letters):
+            chosen = Selection(event_ids=tuple(asked))
+            found = events_there(self._connection, chosen, schema=self._lease.schema)
+            events = {event.event_id: event for event in found}
+        self._rows |= {event_id: _rows(event) for event_id, event in events.items()}
         going: list[Event] = []
         for letter in letters:
             event = events.get(letter.event_id)
-            rows = {letter.row} if event is None else _rows(event)
+            rows = self._rows.get(letter.event_id, {letter.row})
             # What has left the trail stays a dead letter.
-            if event is not None and (letter.is_due or not letter.tries) and not rows & self._held:
+            if event is not None and letter.may_go and not rows & self._held:
                 going.append(event)
             elif self._holds:
                 self._held |= rows
         return going
+
+    def _that_may_go(self, letters: Sequence[DeadLetter]) -> list[int]:
+        """The events to be read: that may go, as far as is known, or of which the rows are not known."""
+        asked: list[int] = []
+        held: set[tuple[str, str, str | None]] = set()
+        for letter in letters:
+            rows = self._rows.get(letter.event_id)
+            if rows is None or (letter.may_go and not (rows & held or rows & self._held)):
+                asked.append(letter.event_id)
+            else:
+                held |= rows
+        return asked
 
     @property
     def _holds(self) -> bool:

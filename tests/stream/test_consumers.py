@@ -27,6 +27,7 @@ from audit_toolkit.stream.run import find_origin
 from audit_toolkit.stream.sinks.base import clock, parse_address
 from audit_toolkit.stream.sinks.webhook import open_sink
 from audit_toolkit.trail import Action, Batch
+from audit_toolkit.trail.history.events import events_there
 from audit_toolkit.trail.history.follow import follow_subject
 from tests.plugins.command import Audit
 from tests.plugins.database import MakeDatabase
@@ -395,6 +396,32 @@ class TestFailure:
         deliver(orders, sink, terms=terms)
         assert sink.ids == ([2, 3, 4] if is_given_up else [2, 1, 3, 4])
         assert stream.read_letters(orders.connection, "c") == []
+
+    def test_the_events_of_those_that_wait_are_not_read_again(
+        self, orders: Trail, instance: Callable[..., Instance], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """There may be very many, and each later event of their rows changes what there is."""
+        module = sys.modules["audit_toolkit.stream.run"]
+        read: list[int] = []
+
+        def counted(connection: Any, selection: Any, **more: Any) -> Any:
+            read.extend(selection.event_ids)
+            return events_there(connection, selection, **more)
+
+        monkeypatch.setattr(module, "events_there", counted)
+        monkeypatch.setattr(module, "NOTE_EVERY", 0.0)
+        monkeypatch.setattr(module, "LOOK_SHARE", 0.0)
+        insert(orders, 1, 2)
+        sink = Memory(lambda m: "refused no" if m.event.event_id == 1 else None)
+        one = instance(sink, tries=1, after_refusal=AfterRefusal.HOLD)
+        for value in range(1, 5):
+            orders.execute("update orders set v = %s, id = id + 10", [value])
+            one.until_idle()
+        assert read == []
+        stream.forget_letters(orders.connection, "c", [1])
+        one.until_idle()
+        assert sink.ids == [2, 4, 6, 8, 10, 3, 5, 7, 9]
+        assert read == [3, 5, 7, 9]
 
     def test_the_reason_stays_where_it_comes_again(self, orders: Trail) -> None:
         """As after a crash between the dead letter and the new place."""
