@@ -81,6 +81,7 @@ _FUNCTIONS = {
     "note_former": "(regclass, text)",
     "note_beginning": "(regclass, text)",
     "begin_capture": "(regclass, text)",
+    "columns_meant": "(regclass, text, jsonb)",
     "note_capture": "(regclass, text)",
     "note_put_back": "(regclass, text)",
     "end_capture": "(text)",

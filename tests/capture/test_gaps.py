@@ -55,6 +55,23 @@ def test_what_changed_between_two_installations_is_a_gap(orders: Trail) -> None:
     assert gaps(orders) == [("ended", "capture orders"), ("resumed", "capture orders")]
 
 
+@pytest.mark.parametrize("end", ["release", "by hand"])
+def test_columns_that_were_renamed_while_capture_was_off(orders: Trail, end: str) -> None:
+    orders.execute("alter table orders add note text; update orders set note = 'ring twice'")
+    if end == "release":
+        orders.release("orders")
+    else:
+        orders.execute("drop function audit.capture_public__orders() cascade")
+    orders.execute("""
+        alter table orders rename status to state; alter table orders rename note to status;
+        alter table orders rename to purchases
+    """)
+    orders.audit("purchases")
+    for query in ("table_at(null::purchases, now())", "row_at(null::purchases, '1', now())"):
+        assert orders.execute(f"select * from audit.{query}") == [(1, "new", "ring twice")]
+    assert gaps(orders)[-1] == ("resumed", "capture purchases")
+
+
 BREAKS = {
     "disabled and enabled": """
         alter table orders disable trigger "00_audit_row";
