@@ -68,6 +68,7 @@ class FindingKind(StrEnum):
     HIDDEN_COLUMN_GONE = "hidden_column_gone"
     HIDDEN_VALUE_COMPUTED = "hidden_value_computed"
     KEY_CHANGED = "key_changed"
+    LABELS_RENAMED = "labels_renamed"
     LEAF_WITHOUT_TRIGGER = "leaf_without_trigger"
     OWNER_MAY_NOT_EXECUTE = "owner_may_not_execute"
     SEARCH_PATH_OPEN = "search_path_open"

@@ -21,6 +21,7 @@ from audit_toolkit.config import Capture
 from audit_toolkit.connection import fetch, import_psycopg, refusals, translated_errors
 from audit_toolkit.errors import RuleError
 from audit_toolkit.plan import DEFAULT_LOCK_TIMEOUT
+from audit_toolkit.schema.captured_tables import note_changes
 from audit_toolkit.templates import render
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def take_baseline(
             f"{target.table.name} has no primary key: its rows cannot be told apart",
             hint="snapshot it in one go while writes wait: audit baseline --lock",
         )
+    # What DDL did to values comes before the events that say what they are now.
+    note_changes(connection, schema)
     batches = _Batches(connection, target, schema, reason, batch_rows, lock_timeout)
     total = Progress()
     for progress in batches:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from audit_toolkit.capture.moved_functions import moved_functions
@@ -131,6 +131,10 @@ def capture_findings(
             if captured.name.schema != objects.schema
             else psql_command(f"alter table if exists {captured.name} set schema public"),
         )
+        as_made = replace(target, table=replace(captured.table, name=captured.made_for))
+        for found in _function_findings(captured, as_made, objects.schema, shown):
+            if found.kind is not FindingKind.CAPTURE_OUTDATED:  # that is what the rename says
+                yield found
     else:
         yield from _function_findings(captured, target, objects.schema, shown)
     yield from _lock_down_findings(captured, shown)

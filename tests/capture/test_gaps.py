@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from audit_toolkit.config import Capture
+from audit_toolkit.config import Capture, Store
 from audit_toolkit.schema.grants import render_grants
 from tests.moving.words import run
 from tests.plugins.trail import Trail
@@ -53,6 +53,23 @@ def test_what_changed_between_two_installations_is_a_gap(orders: Trail) -> None:
     orders.execute("update orders set status = 'paid'")
     orders.audit("orders")
     assert gaps(orders) == [("ended", "capture orders"), ("resumed", "capture orders")]
+
+
+@pytest.mark.parametrize("end", ["release", "by hand"])
+def test_columns_that_were_renamed_while_capture_was_off(orders: Trail, end: str) -> None:
+    orders.execute("alter table orders add note text; update orders set note = 'ring twice'")
+    if end == "release":
+        orders.release("orders")
+    else:
+        orders.execute("drop function audit.capture_public__orders() cascade")
+    orders.execute("""
+        alter table orders rename status to state; alter table orders rename note to status;
+        alter table orders rename to purchases
+    """)
+    orders.audit("purchases")
+    for query in ("table_at(null::purchases, now())", "row_at(null::purchases, '1', now())"):
+        assert orders.execute(f"select * from audit.{query}") == [(1, "new", "ring twice")]
+    assert gaps(orders)[-1] == ("resumed", "capture purchases")
 
 
 BREAKS = {
@@ -317,3 +334,28 @@ def test_a_reader_is_warned_of_a_changed_function(orders: Trail) -> None:
     orders.execute("reset role")
     assert "was changed by hand" in said
     orders.execute(f"drop owned by {role}; drop role {role}")
+
+
+@pytest.mark.parametrize("store", [Store.ROWS, Store.DELTA])
+def test_a_baseline_knows_what_a_table_had_under_its_former_names(
+    trail: Trail, store: Store
+) -> None:
+    trail.execute(ORDERS)
+    trail.audit("orders", store=store)
+    trail.execute("insert into orders values (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd'), (5, 'e')")
+    trail.execute(
+        "update orders set status = 'x' where id = 2; update orders set id = 40 where id = 4"
+    )
+    trail.execute("""
+        alter table orders rename to purchases; alter table purchases rename status to state;
+        update purchases set state = 'y' where id = 3
+    """)
+    assert run(trail, "pause", "--table", "purchases", "--reason", "x").exit_code == 0
+    trail.execute("delete from purchases where id in (2, 3)")
+    assert run(trail, "resume", "--table", "purchases", "--reason", "x").exit_code == 0
+    assert run(trail, "baseline", "--table", "purchases", "--reason", "x").exit_code == 0
+    now = "select * from audit.table_at(null::purchases, clock_timestamp()) order by id"
+    assert trail.execute(now) == trail.execute("select * from purchases order by id")
+    gone = "select row_key, old_row ->> 'state' from audit.logged_actions where action = 'S' and new_row is null"
+    assert sorted(trail.execute(gone)) == [("2", "x"), ("3", "y")]
+    assert run(trail, "reconcile").exit_code == 0

@@ -10,6 +10,8 @@ import pytest
 
 from audit_toolkit.config import Capture, Mask, MaskMethod, Store, TableRule, Truncate
 from audit_toolkit.errors import RuleError
+from audit_toolkit.plan import apply
+from tests.moving.words import findings, mend
 from tests.plugins.trail import Trail
 
 PEOPLE = "create table people (id int primary key, name text, secret text, n int)"
@@ -280,3 +282,47 @@ def test_rules_survive_their_json() -> None:
     assert TableRule().as_dict() == {}
     with pytest.raises(RuleError, match="exlude"):
         TableRule.from_dict({"exlude": ["a"]})
+
+
+EXCHANGED = """
+    alter table people rename secret to former; alter table people rename name to secret;
+    alter table people rename former to name
+"""
+TAKEN_OFF = {
+    "named before": (EXCHANGED, ""),
+    "named meanwhile": ("", EXCHANGED),
+    "another got the name": (
+        "",
+        "alter table people rename secret to tale; alter table people add secret text",
+    ),
+}
+
+
+@pytest.mark.parametrize("when", TAKEN_OFF)
+@pytest.mark.parametrize(
+    "hidden",
+    [{"exclude": ("secret",)}, {"mask": (Mask(column="secret"),)}, {"only": ("name",)}],
+    ids=["exclude", "mask", "only"],
+)
+def test_what_is_put_on_again_hides_what_it_hid(
+    trail: Trail, hidden: dict[str, object], when: str
+) -> None:
+    """As revisions that were taken back altogether do: they have the names of then."""
+    trail.execute(PEOPLE)
+    before = [trail.audit("people", **hidden, log_unchanged=more) for more in (False, True)]
+    trail.execute(f"insert into people values (1, 'Ann', '{SECRET}')")
+    trail.execute(TAKEN_OFF[when][0])
+    trail.release("people")
+    trail.execute(TAKEN_OFF[when][1])
+    for plan in before:
+        apply(plan, trail.connection)
+        columns = [column.name for column in trail.table("people").columns]
+        trail.execute(
+            f"insert into people ({', '.join(columns[:3])}) values ((select max(id) + 1 from people), 'x', '{SECRET}')"
+        )
+        assert SECRET not in everything(trail)
+    assert trail.story()[-1] == ("I", "3")
+    if "only" not in hidden:
+        assert "hidden_column_gone" in [finding["kind"] for finding in findings(trail)]
+        mend(trail)
+        assert "hidden_column_gone" not in [finding["kind"] for finding in findings(trail)]

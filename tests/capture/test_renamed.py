@@ -407,6 +407,22 @@ def test_a_rename_never_fails_a_transaction_with_a_snapshot(trail: Trail, isolat
     assert {said["from"][1] for _, said in changes(trail)} == {"orders"}
 
 
+def test_a_renamed_table_whose_function_or_key_was_changed_is_found(trail: Trail) -> None:
+    trail.execute(ORDERS)
+    trail.audit("orders")
+    trail.execute("alter table orders rename to purchases")
+    assert findings(trail) == ["table_renamed"]
+    trail.execute("""
+        create or replace function audit.capture_public__orders() returns trigger language plpgsql
+        security definer set search_path = pg_catalog, pg_temp as 'begin return null; end'
+    """)
+    assert findings(trail) == ["function_changed", "table_renamed"]
+    trail.execute("alter table purchases drop constraint orders_pkey, add primary key (id, status)")
+    assert findings(trail) == ["key_changed", "table_renamed"]
+    trail.audit("purchases")
+    assert findings(trail) == []
+
+
 def test_installing_a_renamed_table_again_keeps_its_function(trail: Trail) -> None:
     trail.execute(ORDERS)
     trail.audit("orders")

@@ -240,6 +240,9 @@ def test_statement_capture_of_what_is_replicated(shop: Trail, migrated: Trail) -
         assert finding["remedy"] == "audit install --table public.orders --capture row --sql | psql"
         migrated.audit("orders")
         assert findings(migrated) == []
+    assert gaps(migrated) == [
+        ("orders", "resumed", "rows that replication brought were not recorded")
+    ]
 
 
 def test_a_reader_finds_what_is_wrong_on_a_subscriber(shop: Trail, migrated: Trail) -> None:

@@ -7,7 +7,9 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -16,6 +18,7 @@ from typer.testing import CliRunner
 from audit_toolkit.cli.app import app
 from audit_toolkit.demo.binaries import DEBIAN
 from audit_toolkit.demo.cluster import Cluster, throwaway_cluster
+from audit_toolkit.demo.processes import run_as, server_account
 from audit_toolkit.schema import moved_trail
 from tests.moving.words import TABLES, boundaries, findings, kinds
 from tests.plugins.cluster import Server
@@ -23,6 +26,7 @@ from tests.plugins.database import Databases, MakeDatabase
 from tests.plugins.trail import Trail, audit, install_trail
 
 TEXT = (Path(__file__).parents[2] / "docs" / "moving.md").read_text(encoding="utf-8")
+EVENTS = "select action, new_row from audit.logged_actions order by event_id"
 WIDE = "select string_agg(md5(n::text), '') from generate_series(1, 400) as n"
 
 
@@ -142,6 +146,64 @@ def test_upgrade_by_dump_to_a_server_without_lz4(
     new.execute("update audit.home set system_identifier = '7'")
     shell.run(*adopted, *asked)
     assert findings(new) == []
+
+
+@pytest.mark.thorough
+def test_upgrade_by_pg_upgrade(cluster: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Columns keep their numbers and tables their OIDs, so that nothing needs the adoption to be followed."""
+    older = DEBIAN / "15" / "bin"
+    if not (older / "initdb").exists() or cluster.version == 15:
+        pytest.skip("there is no PostgreSQL 15 to upgrade from")
+    with ExitStack() as stack:
+        new = stack.enter_context(throwaway_cluster())
+        monkeypatch.setenv("AUDIT_PG_BIN", str(older))
+        old = stack.enter_context(throwaway_cluster())
+        before = _in_use(old)
+        for server in (old, new):
+            server.stop()
+        upgrade = f"""
+            cd {new.socket_dir} && {new.bin_dir}/pg_checksums --disable -D {new.data_dir} &&
+            {new.bin_dir}/pg_upgrade -U postgres --no-sync -s {new.socket_dir} -b {older} -B {new.bin_dir} \
+                -d {old.data_dir} -D {new.data_dir}
+        """
+        done = run_as(server_account(), ["/bin/bash", "-c", upgrade])
+        assert done.returncode == 0, done.stdout + done.stderr
+        new.start()
+        with psycopg.connect(new.dsn(), autocommit=True) as connection:
+            assert connection.execute(EVENTS).fetchall() == before
+            connection.execute("update orders set id = 2, name = 'hidden, too'")
+            # Neither the column that is hidden, nor the one that took its name.
+            assert connection.execute(EVENTS).fetchall()[-1] == ("U", {"id": 2})
+            address = ("--dsn", new.dsn())
+            assert "trail_moved" in CliRunner().invoke(app, ["check", *address]).stdout
+            Shell(Path("/"), new.bin_dir, "", new.dsn()).run(*blocks("Upgrade by pg_upgrade")[0])
+            assert "trail_moved" not in CliRunner().invoke(app, ["check", *address]).stdout
+            now = "select * from audit.table_at(null::notes, now())"
+            assert connection.execute(now).fetchall() == [(1, "kept")]
+
+
+def _in_use(server: Cluster) -> list[tuple[Any, ...]]:
+    """A trail whose columns have numbers that a dump would not keep, on leaves that any server can read; its events."""
+    install_trail(server.dsn())
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        connection.execute(TABLES)
+        connection.execute(
+            "alter table orders add x int; alter table orders drop x; alter table orders add name text"
+        )
+        for leaf, column in connection.execute(
+            "select attrelid::regclass, attname from pg_attribute where attcompression = 'l'"
+        ).fetchall():
+            connection.execute(f'alter table {leaf} alter "{column}" set compression default')
+        audit(connection, "orders", exclude=("status",))
+        audit(connection, "notes")
+        connection.execute(
+            "insert into orders values (1, 'hidden', 'Ann'); insert into notes values (1, 'kept')"
+        )
+        connection.execute("""
+            alter table orders rename status to other; alter table orders rename name to status;
+            alter table orders rename other to name; update orders set status = 'Bea'
+        """)
+        return connection.execute(EVENTS).fetchall()
 
 
 @pytest.mark.thorough

@@ -251,3 +251,20 @@ def test_columns_that_were_renamed_just_before_a_dump_are_followed(
     # Of the last column, nothing says whether it is another one.
     assert empty.execute(known.format("u")) == [(1, None)]
     assert empty.execute(known.format("t")) == [(1, "a", "b", 3, 5), (2, "a", "b", 3, None)]
+
+
+def test_a_partition_that_left_just_before_the_dump(shop: Trail, empty: Trail, move: Move) -> None:
+    shop.execute("""
+        create table visits (id int primary key) partition by range (id);
+        create table v1 partition of visits for values from (0) to (10);
+        create table v2 partition of visits for values from (10) to (20)
+    """)
+    shop.audit("visits")
+    shop.execute("insert into visits values (1), (11); alter table visits detach partition v1")
+    move(shop, empty)
+    asked = ("table-at", "visits", "--at", "now")
+    assert "partition public.v1 is no longer part" in run(empty, *asked).stderr
+    assert run(empty, *ADOPT).exit_code == 0
+    assert "partition public.v1 is no longer part" in run(empty, *asked).stderr
+    assert run(empty, "baseline", "--table", "visits").exit_code == 0
+    assert run(empty, *asked).stderr == ""

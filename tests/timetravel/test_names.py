@@ -292,6 +292,14 @@ def test_a_transaction_with_a_snapshot_of_before(orders: Trail) -> None:
     assert [key for key, _ in rows(orders, "a")] == [1, 2, 3, 4]
 
 
+def test_a_column_that_came_is_followed_from_its_first_write(orders: Trail) -> None:
+    orders.execute("alter table orders add note text; update orders set note = 'a' where id = 1")
+    orders.execute("alter table orders rename note to remark; alter table orders add note text")
+    orders.execute("update orders set note = 'b' where id = 2")
+    assert rows(orders, "orders") == [(1, "old", "a", None), (2, "old", None, "b")]
+    assert versions(orders, "orders", "1")[-1]["remark"] == "a"
+
+
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
 def test_a_name_that_only_a_transaction_with_a_snapshot_knew(orders: Trail, isolation: str) -> None:
     orders.execute("alter table orders rename to a")

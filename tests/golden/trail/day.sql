@@ -74,7 +74,7 @@ begin
           and (
               p.proname like 'capture\_%'
               or p.proname like 'replay\_%'
-              or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'name_told', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'partitions_restored', 'name_told', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'columns_meant', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
           )
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted)
@@ -130,7 +130,7 @@ from (
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
     where pronamespace = to_regnamespace('audit')
-      and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'name_told', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+      and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'partitions_restored', 'name_told', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'columns_meant', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "2ddd6518e9e58e2edb1ce4532e7e3e25a48dd945b37133db522df20246678701"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "8ed4f30dfc83004b5e95e632ca301443cb58eea6c15a2b0460838090444c6187"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -1388,10 +1388,34 @@ create or replace function audit.columns_of(relation oid)
 as $body$
     select coalesce(
         jsonb_object_agg(
-            attnum::text, jsonb_build_object('name', attname, 'type', format_type(atttypid, atttypmod))
-        ),
+            attnum::text,
+            jsonb_build_object('name', attname, 'type', format_type(atttypid, atttypmod))
+                || case when labels is null then '{}' else jsonb_build_object('labels', labels) end),
         '{}')
     from pg_attribute
+    cross join lateral (
+        with recursive part (type) as (
+            select atttypid where atttypid >= 16384  -- FirstNormalObjectId: PostgreSQL itself has no enum
+            union
+            select found.type
+            from part
+            join pg_type as t on t.oid = part.type
+            cross join lateral (
+                select t.typbasetype
+                union all
+                select t.typelem where t.typsubscript = 'array_subscript_handler'::regproc
+                union all
+                select a.atttypid from pg_attribute as a
+                where a.attrelid = t.typrelid and t.typtype = 'c' and a.attnum > 0 and not a.attisdropped
+                union all
+                select r.rngsubtype from pg_range as r where t.oid in (r.rngtypid, r.rngmultitypid)
+            ) as found (type)
+            where found.type >= 16384
+        )
+        select jsonb_object_agg(e.oid::text, e.enumlabel) as labels
+        from part
+        join pg_enum as e on e.enumtypid = part.type
+    ) as of_enum
     where attrelid = relation and attnum > 0 and not attisdropped
 $body$;
 
@@ -1410,9 +1434,16 @@ as $body$
         'added', jsonb_object_agg(now ->> 'name', now ->> 'type') filter (where was is null),
         'dropped', jsonb_object_agg(was ->> 'name', was ->> 'type') filter (where now is null),
         'retyped', jsonb_object_agg(now ->> 'name', jsonb_build_array(was -> 'type', now -> 'type'))
-            filter (where was ->> 'type' <> now ->> 'type')))
+            filter (where was ->> 'type' <> now ->> 'type'),
+        'relabelled', jsonb_object_agg(now ->> 'name', labels) filter (where labels is not null)))
     from jsonb_each(before) as old_column (number, was)
     full join jsonb_each(after) as new_column (number, now) using (number)
+    cross join lateral (
+        select jsonb_object_agg(old_label.label, new_label.label) as labels
+        from jsonb_each_text(was -> 'labels') as old_label (id, label)
+        join jsonb_each_text(now -> 'labels') as new_label (id, label) using (id)
+        where old_label.label <> new_label.label
+    ) as renamed
 $body$;
 
 revoke all on function audit.changed_columns(jsonb, jsonb) from public;
@@ -1628,6 +1659,22 @@ $body$;
 
 revoke all on function audit.columns_restored(jsonb, jsonb) from public;
 
+create or replace function audit.partitions_restored(noted jsonb, present jsonb)
+    returns jsonb
+    language sql
+    immutable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    select coalesce(
+        jsonb_object_agg(coalesce(now.number, '-' || was.number), coalesce(now.name, was.name)), '{}'
+    )
+    from jsonb_each_text(noted) as was (number, name)
+    left join jsonb_each_text(present) as now (number, name)
+        on (parse_ident(now.name))[2] = (parse_ident(was.name))[2]
+$body$;
+
+revoke all on function audit.partitions_restored(jsonb, jsonb) from public;
+
 create or replace function audit.name_told(
     relation oid, known_schema text, known_table text
 )
@@ -1671,6 +1718,7 @@ declare
     columns_now jsonb;
     partitions_now jsonb;
     changed jsonb;
+    relabelled jsonb;
     told text[];
     noted integer := 0;
     by_ddl constant jsonb :=
@@ -1718,7 +1766,8 @@ begin
         -- Without a trigger, a table of another name may be any that got the
         -- OID: after a restore, OIDs are others.
         continue when on_table is null
-            and (present.schema_name, present.table_name) <> (known.schema_name, known.table_name);
+            and (present.schema_name, present.table_name) <> (known.schema_name, known.table_name)
+            and audit.is_elsewhere();
         continue when exists (
             select from audit.captured_tables as other
             where other.relation_id = on_table and other.function_name <> known.function_name);
@@ -1731,7 +1780,7 @@ begin
         if on_table <> known.relation_id then
             -- Restored: its columns and partitions have other numbers, and are what they were.
             known.columns := audit.columns_restored(known.columns, columns_now);
-            known.partitions := partitions_now;
+            known.partitions := audit.partitions_restored(known.partitions, partitions_now);
         end if;
 
         if (present.schema_name, present.table_name) <> (known.schema_name, known.table_name) then
@@ -1775,8 +1824,34 @@ begin
             end if;
         end if;
 
+        relabelled := null;
         if has_events and columns_now <> known.columns then
             changed := audit.changed_columns(known.columns, columns_now);
+            relabelled := changed -> 'relabelled';
+            changed := changed - 'relabelled';
+        end if;
+        if relabelled is not null and not exists (
+            -- After a pause nothing is certain anyway.
+            select from (
+                select e.new_row ->> 'capture' as capture
+                from audit.logged_actions as e
+                where e.schema_name = present.schema_name and e.table_name = present.table_name
+                  and e.row_key is null and e.action = 'G'
+                order by e.event_id desc
+                limit 1
+            ) as gap
+            where gap.capture = 'paused'
+        ) then
+            -- The rows have other values than their events, and perhaps other keys.
+            insert into audit.logged_actions (schema_name, table_name, action, new_row, query)
+            values (present.schema_name, present.table_name, 'G', jsonb_strip_nulls(jsonb_build_object(
+                'capture', 'resumed',
+                'reason', 'labels of an enum were renamed: events of before have the former ones',
+                'labels', relabelled,
+                'since', known.sound_at)) || by_ddl, ddl ->> 'query');
+            noted := noted + 1;
+        end if;
+        if has_events and columns_now <> known.columns and changed - 'change' <> '{}' then
             insert into audit.logged_actions (schema_name, table_name, action, new_row, query)
             values (present.schema_name, present.table_name, 'M', changed
                 || case when ddl is null then '{}'
@@ -1818,6 +1893,8 @@ begin
             deltas_after = coalesce(
                 pg_sequence_last_value('audit.logged_actions_event_id_seq'), 0
             ),
+            whole_after = case when relabelled is null then c.whole_after end,
+            whole_since = case when relabelled is null then c.whole_since end,
             meant_columns = case when on_table <> c.relation_id then '{}' else c.meant_columns end,
             -- Restored, it has other numbers. A name that is not there
             -- keeps the column hidden that it stood for.
@@ -2264,7 +2341,7 @@ begin
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'name_told', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'partitions_restored', 'name_told', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'columns_meant', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -2385,15 +2462,11 @@ as $body$
     select not exists (
         select
         from audit.captured_tables as c
-        cross join jsonb_each(c.columns) as known (number, entry)
         join pg_attribute as a on a.attrelid = relation and a.attnum > 0 and not a.attisdropped
         where c.function_name = of_function and c.relation_id = relation
-          and case
-              when a.attnum = number::smallint
-                  then (a.attname, format_type(a.atttypid, a.atttypmod))
-                      is distinct from (entry ->> 'name', entry ->> 'type')
-              else a.attname = entry ->> 'name'
-          end
+          and (a.attname, format_type(a.atttypid, a.atttypmod)) is distinct from (
+              c.columns -> a.attnum::text ->> 'name', c.columns -> a.attnum::text ->> 'type'
+          )
     )
 $body$;
 
@@ -2993,6 +3066,8 @@ declare
     last_event record;
     former record;
     changed text;
+    meant jsonb;
+    columns_changed jsonb;
 begin
     perform audit.require_owner(relation);
     captures := audit.table_with_capture(function_name, relation);
@@ -3030,6 +3105,11 @@ begin
                 then 'its primary key was changed: events of before have the former key'
             when audit.has_withheld(known.function_name)
                 then 'a column to be hidden was renamed or dropped: values of other columns were left out'
+            when obj_description(
+                to_regproc(format('%I.%I', 'audit', known.function_name)), 'pg_proc'
+            )::jsonb #>> '{options,capture}' = 'statement'
+                and exists (select from pg_subscription_rel where srrelid = relation)
+                then 'rows that replication brought were not recorded'
             when audit.has_truncated_leaf(relation, known.function_name)
                 then 'a partition that came since may have been truncated, which was not recorded'
         end;
@@ -3074,7 +3154,7 @@ begin
     select heard.* into former
     from audit.names_known() as name
     cross join lateral (
-        select e.event_id, e.schema_name, e.table_name
+        select e.event_id, e.schema_name, e.table_name, e.new_row
         from audit.logged_actions as e
         where e.schema_name = name.schema_name
           and e.table_name = name.table_name
@@ -3113,10 +3193,26 @@ begin
         );
         return;
     end if;
+    -- Columns that were renamed meanwhile are the same.
+    if known.function_name is null and former.new_row ? 'columns' then
+        columns_changed := audit.changed_columns(
+            former.new_row -> 'columns', audit.columns_of(relation)
+        );
+        if columns_changed - 'change' <> '{}' then
+            insert into audit.logged_actions (schema_name, table_name, action, new_row)
+            values (name_of.schema_name, name_of.table_name, 'M', columns_changed);
+        end if;
+    end if;
+    meant := case
+        when known.function_name is null then former.new_row -> 'meant'
+        when known.code is null then known.meant_columns
+        else known.meant_columns || jsonb_build_object(known.code, known.installed_columns)
+    end;
     insert into audit.logged_actions (schema_name, table_name, action, new_row)
     values (name_of.schema_name, name_of.table_name, 'G', jsonb_strip_nulls(jsonb_build_object(
         'capture', 'resumed',
         'since', known.sound_at,
+        'meant', nullif(meant, '{}'),
         'reason', case
             when former is null and last_event.action = 'M' and last_event.new_row ->> 'change' = 'dropped'
                 then 'the table was made anew'
@@ -3141,6 +3237,46 @@ $body$;
 
 revoke all on function audit.begin_capture(regclass, text) from public;
 
+create or replace function audit.columns_meant(
+    relation regclass, function_name text, meant jsonb
+)
+    returns jsonb
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    select coalesce(
+        jsonb_object_agg(
+            number,
+            case
+                when rule.only is not null and not rule.only ? (entry ->> 'name') and not in_key
+                    then ''
+                else coalesce(meant ->> number, entry ->> 'name')
+            end),
+        '{}')
+    from audit.columns_of(relation) as present (columns)
+    cross join jsonb_each(present.columns) as column_now (number, entry)
+    cross join lateral (
+        select exists (
+            select from pg_index as i
+            where i.indrelid = relation and i.indisprimary and number::smallint = any (i.indkey::smallint[])
+        ) as in_key
+    ) as key
+    left join (
+        select nullif(obj_description(p.oid, 'pg_proc')::jsonb #> '{options,only}', '[]') as only
+        from pg_proc as p
+        where p.proname = columns_meant.function_name
+          and p.pronamespace = 'audit'::regnamespace
+    ) as rule on true
+    -- What came since and has the name of one that was there stays unknown, so that it is hidden like that.
+    where meant ? number or not exists (
+        select from jsonb_each_text(meant) as known (former, name)
+        where name = entry ->> 'name' and present.columns ? former
+    )
+$body$;
+
+revoke all on function audit.columns_meant(regclass, text, jsonb) from public;
+
 create or replace function audit.note_capture(relation regclass, function_name text)
     returns void
     language plpgsql
@@ -3149,6 +3285,7 @@ create or replace function audit.note_capture(relation regclass, function_name t
 as $body$
 declare
     since timestamptz := clock_timestamp();
+    meant jsonb;
 begin
     perform audit.require_owner(relation);
     -- The owner of one table must not register the function of another one for it, unless they own both.
@@ -3165,6 +3302,22 @@ begin
             ),
             hint = 'install capture: audit install --table ' || relation;
     end if;
+    -- It may have been on the table before, and mean columns that have other names now.
+    if not exists (
+        select from audit.captured_tables as c
+        where c.function_name = note_capture.function_name
+    ) then
+        select e.new_row -> 'meant'
+        into meant
+        from pg_class as t
+        join pg_namespace as n on n.oid = t.relnamespace
+        join audit.logged_actions as e
+          on e.schema_name = n.nspname and e.table_name = t.relname
+         and e.row_key is null and e.action = 'G'
+        where t.oid = relation
+        order by e.event_id desc
+        limit 1;
+    end if;
     -- Reinstalled under another name, it has another function.
     delete from audit.captured_tables as c
     where c.relation_id = relation and c.function_name <> note_capture.function_name
@@ -3172,15 +3325,16 @@ begin
 
     insert into audit.captured_tables as c
         (
-            function_name, relation_id, schema_name, table_name, columns, installed_columns, partitions,
-            triggers, code, sound_at, captured_since, whole_after, whole_since, deltas_after
+            function_name, relation_id, schema_name, table_name, columns, installed_columns, meant_columns,
+            partitions, triggers, code, sound_at, captured_since, whole_after, whole_since, deltas_after
         )
     select
         note_capture.function_name, t.oid, n.nspname, t.relname, audit.columns_of(t.oid),
-        (
-            select coalesce(jsonb_object_agg(number, noted -> 'name'), '{}')
-            from jsonb_each(audit.columns_of(t.oid)) as c (number, noted)
+        audit.columns_meant(
+            relation, note_capture.function_name,
+            meant -> audit.code_of(note_capture.function_name)
         ),
+        coalesce(meant, '{}'),
         audit.partitions_of(t.oid),
         audit.triggers_of(t.oid, note_capture.function_name),
         audit.code_of(note_capture.function_name), clock_timestamp(),
@@ -3208,7 +3362,17 @@ begin
     set relation_id = excluded.relation_id, schema_name = excluded.schema_name,
         table_name = excluded.table_name,
         installing = null,
-        columns = excluded.columns, installed_columns = excluded.installed_columns,
+        columns = excluded.columns,
+        installed_columns = case
+            -- The same again: meant as it is written, and for the columns of now.
+            when c.relation_id <> excluded.relation_id or c.code = excluded.code
+                then excluded.installed_columns
+            when c.meant_columns ? excluded.code
+                then audit.columns_meant(
+                    relation, c.function_name, c.meant_columns -> excluded.code
+                )
+            else excluded.installed_columns
+        end,
         meant_columns = case
             when c.relation_id <> excluded.relation_id then '{}'
             when c.code is null then c.meant_columns
@@ -3298,7 +3462,13 @@ begin
         insert into audit.logged_actions (schema_name, table_name, action, new_row)
         values (known.schema_name, known.table_name, 'G', jsonb_build_object(
             'capture', 'ended', 'reason', 'capture was taken off the table',
-            'relation', known.relation_id::bigint));
+            'relation', known.relation_id::bigint,
+            -- What an installation after this one needs, to follow columns that are renamed meanwhile.
+            'columns', known.columns,
+            'meant', known.meant_columns || case
+                when known.code is null then '{}'
+                else jsonb_build_object(known.code, known.installed_columns)
+            end));
     end if;
     delete from audit.captured_tables as c where c.function_name = end_capture.function_name;
 end
@@ -6760,7 +6930,7 @@ begin
             ),
             hint = 'audit check says how to enable it';
     elsif has_table_privilege('audit.captured_tables', 'select') then
-        select c.function_name, c.triggers, c.code into known
+        select c.function_name, c.triggers, c.code, c.columns into known
         from audit.captured_tables as c
         where c.relation_id = relation;
         if known.triggers <> '{}'
@@ -6780,6 +6950,17 @@ begin
                     'changes made since then may be missing',
                     wanted_schema, wanted_table),
                 hint = 'audit check says how to put it right, and to record the gap';
+        elsif jsonb_path_exists(known.columns, '$.*.labels')
+            and audit.changed_columns(
+                known.columns, audit.columns_of(relation)
+            ) ? 'relabelled'
+            and not audit.is_elsewhere()
+        then
+            raise warning using
+                message = format(
+                    'audit: labels of an enum of %I.%I were renamed: events of before have the former ones',
+                    wanted_schema, wanted_table),
+                hint = 'audit baseline records the rows as they are now';
         end if;
     end if;
 end
@@ -6831,20 +7012,34 @@ as $body$
 declare
     relation constant oid := to_regclass(format('%I.%I', wanted_schema, wanted_table));
     known audit.captured_tables;
+    is_restored boolean;
     present jsonb;
     left_it text;
     noted record;
 begin
-    if has_table_privilege('audit.captured_tables', 'select') then
-        select * into known from audit.captured_tables as c where c.relation_id = relation;
-        if known.partitions <> '{}' then
-            present := audit.partitions_of(relation);
-            select min(name) into left_it
-            from jsonb_each_text(known.partitions) as partition (number, name)
-            where not present ? number;
-        end if;
+    if has_table_privilege('audit.captured_tables', 'select')
+        and (select relkind from pg_class where oid = relation) = 'p'
+    then
+        -- Restored, tables have other numbers.
+        is_restored := audit.is_elsewhere();
+        select * into known
+        from audit.captured_tables as c
+        where case
+            when is_restored then (c.schema_name, c.table_name) = (wanted_schema, wanted_table)
+            else c.relation_id = relation
+        end;
+        present := audit.partitions_of(relation);
+        select min(name) into left_it
+        from jsonb_each_text(
+            case
+                when is_restored
+                    then audit.partitions_restored(known.partitions, present)
+                else known.partitions
+            end
+        ) as partition (number, name)
+        where not present ? number;
     end if;
-    if left_it is null or audit.is_elsewhere() then
+    if left_it is null then
         select e.event_id, e.action_tstamp, e.new_row -> 'detached' ->> 0 as partition into noted
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
@@ -6906,7 +7101,7 @@ declare
 begin
     perform audit.warn_of_partitions(wanted_schema, wanted_table, wanted_key, moment, names);
     for called in select * from audit.names_of(wanted_schema, wanted_table, names) loop
-        select e.action_tstamp, e.new_row ->> 'since' as since into gap
+        select e.action_tstamp, e.new_row ->> 'since' as since, e.new_row ? 'labels' as of_labels into gap
         from audit.logged_actions as e
         where e.schema_name = called.schema_name and e.table_name = called.table_name
           and e.row_key is null
@@ -6919,14 +7114,21 @@ begin
         if found then
             raise warning using
                 message = format(
-                    'audit: capture of %I.%I was off at some time between %s and %s: changes may be missing',
+                    case
+                        when gap.of_labels then 'audit: labels of an enum of %I.%I were renamed at some time'
+                            ' between %s and %s: rows may have had other values'
+                        else 'audit: capture of %I.%I was off at some time between %s and %s:'
+                            ' changes may be missing'
+                    end,
                     wanted_schema, wanted_table, gap.since::timestamptz, gap.action_tstamp),
                 hint = 'audit history shows the gap, with its reason';
         end if;
     end loop;
     gap := null;
     for called in select * from audit.names_of(wanted_schema, wanted_table, names) loop
-        select e.event_id, e.action_tstamp, e.new_row ->> 'capture' as capture into gap
+        select e.event_id, e.action_tstamp, e.new_row ->> 'capture' as capture,
+            e.new_row ? 'labels' as of_labels
+        into gap
         from audit.logged_actions as e
         where e.schema_name = called.schema_name and e.table_name = called.table_name
           and e.row_key is null
@@ -6962,11 +7164,15 @@ begin
         return;
     end if;
     raise warning using
-        message = case gap.capture
-            when 'paused' then format(
+        message = case
+            when gap.of_labels then format(
+                'audit: labels of an enum of %I.%I were renamed before %s:'
+                    ' events of before have the former ones',
+                wanted_schema, wanted_table, gap.action_tstamp)
+            when gap.capture = 'paused' then format(
                 'audit: capture of %I.%I has been paused since %s: changes made since then are unknown',
                 wanted_schema, wanted_table, gap.action_tstamp)
-            when 'ended' then format(
+            when gap.capture = 'ended' then format(
                 'audit: capture of %I.%I has been off since %s: changes made since then are unknown',
                 wanted_schema, wanted_table, gap.action_tstamp)
             else format('audit: capture of %I.%I was off until %s: earlier changes are unknown',
@@ -7790,6 +7996,9 @@ comment on function audit.let_owner_partition(regclass, text)
 comment on function audit.columns_restored(jsonb, jsonb)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.partitions_restored(jsonb, jsonb)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.name_told(oid, text, text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -7869,6 +8078,9 @@ comment on function audit.note_beginning(regclass, text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.begin_capture(regclass, text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
+comment on function audit.columns_meant(regclass, text, jsonb)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
 comment on function audit.note_capture(regclass, text)
@@ -8097,7 +8309,7 @@ begin
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
             where pronamespace = 'audit'::regnamespace
-              and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'name_told', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'partitions_restored', 'name_told', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'columns_meant', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
