@@ -48,7 +48,7 @@ WRITERS, KEYS = 8, 40
 """Each writer has so many rows, and now and then changes those of another."""
 PEOPLE = 5000
 """The first key of the rows whose notes are erased."""
-HANGS = 300
+HANGS = 900
 """Seconds after which a command is taken for one that never ends."""
 SETTINGS = {
     "max_prepared_transactions": "100",
@@ -330,9 +330,10 @@ def test_nothing_that_goes_on_at_once_is_a_false_alarm(storm: Storm) -> None:
         assert storm.runs[one], one
 
     end_prepared(storm, storm.chance, "0")
-    assert redact(storm, storm.chance) == 0
-    for name in ("seal", "maintain", "export", "seal"):
+    for name in ("seal", "export", "maintain"):  # which finish what was killed
         assert storm.run(name) in ((0, 3) if name == "maintain" else (0,)), name
+    assert redact(storm, storm.chance) == 0
+    assert storm.run("seal") == 0
     for name in ("verify", "verify --archive", "archive verify", "reconcile"):
         assert storm.run(name) == 0, storm.alarms
     assert storm.alarms == []
