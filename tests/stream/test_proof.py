@@ -56,7 +56,7 @@ def dsn() -> Iterator[str]:
 
 
 def write(dsn: str, number: int, events: int, until: float, enough: threading.Event) -> None:
-    """Commit so many events, in transactions of every kind, or more until it is enough; fewer where the time is over."""
+    """Commit so many events, in transactions of every kind, or more until it is enough; fewer when time is over."""
     chance = random.Random(number)
     with psycopg.connect(dsn) as connection:
         done = 0
