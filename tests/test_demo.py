@@ -30,7 +30,9 @@ def leftovers(place: Path) -> list[str]:
     return [path.name for path in place.iterdir() if "-postgres-" not in path.name]
 
 
-def test_the_whole_story(elsewhere: Path) -> None:
+def test_the_whole_story(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUDIT_DATABASE_URL", "postgresql://127.0.0.1:1/mine")
+    monkeypatch.setenv("ALEMBIC_CONFIG", "mine.ini")
     done = subprocess.run([*AUDIT, "demo", "--stream"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     for shown in (

@@ -159,6 +159,12 @@ def tell_of_stream(cluster: Cluster, directory: Path, say: Callable[[str], None]
         say("")
 
 
+def _of_nobody() -> dict[str, str]:
+    """The environment without what is about a database or project of the user's: the demo is about its own."""
+    own = ("AUDIT_", "ALEMBIC_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(own)}
+
+
 def _run(
     command: tuple[str, ...],
     directory: Path,
@@ -171,7 +177,7 @@ def _run(
     answer = subprocess.run(
         command,
         cwd=directory,
-        env={**os.environ, **environment},
+        env={**_of_nobody(), **environment},
         stdout=subprocess.PIPE if quiet else None,
         stderr=subprocess.STDOUT,  # what a command says stays where it was said
         check=False,

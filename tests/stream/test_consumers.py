@@ -289,6 +289,18 @@ class TestFilters:
             deliver(orders, sink, str(wanted)[:60] + expected, Terms(wanted=wanted))
             assert "".join(action for action, _ in sink.rows) == expected
 
+    def test_a_column_is_followed_to_its_new_name(self, orders: Trail) -> None:
+        orders.execute("create table stock (id int primary key, v int)")
+        orders.audit("stock")
+        insert(orders, 1)
+        orders.execute("insert into stock values (1, 1); update orders set v = 5")
+        orders.execute("alter table orders rename v to w; update orders set w = 6")
+        for column, expected in (("w", "IUU"), ("v", "I")):
+            sink = Memory()
+            wanted = Wanted(tables=("orders", "stock"), changed=column)
+            deliver(orders, sink, column, Terms(wanted=wanted))
+            assert "".join(action for action, _ in sink.rows) == expected
+
     def test_a_table_is_followed_to_its_new_name(
         self, orders: Trail, instance: Callable[..., Instance]
     ) -> None:

@@ -33,7 +33,7 @@ INSTANCES = 3
 ROWS = 40 if EVENTS <= 10_000 else 4000
 MOST_ROWS = 3 if EVENTS <= 10_000 else 30
 """That a transaction changes."""
-LONGEST_PAUSE = 0.2 if EVENTS <= 10_000 else 6.0
+LONGEST_PAUSE = 0.2 if EVENTS <= 10_000 else 3.0
 """Seconds between two kills at most: to start an instance takes a core for some time, which writers want as well."""
 MINUTES = float(os.environ.get("STREAM_MINUTES", "2" if EVENTS <= 10_000 else "inf"))
 """After which the writers end, however much they wrote."""
@@ -56,7 +56,7 @@ def dsn() -> Iterator[str]:
 
 
 def write(dsn: str, number: int, events: int, until: float, enough: threading.Event) -> None:
-    """About so many events, in transactions of every kind, or more until it is enough; fewer where the time is over."""
+    """Commit so many events, in transactions of every kind, or more until it is enough; fewer when time is over."""
     chance = random.Random(number)
     with psycopg.connect(dsn) as connection:
         done = 0
@@ -83,7 +83,7 @@ def write(dsn: str, number: int, events: int, until: float, enough: threading.Ev
                 connection.rollback()
             else:
                 connection.commit()
-            done += len(rows)
+            done += len(rows) if kind != "rollback" else 0
 
 
 HOLDER = """

@@ -560,6 +560,7 @@ class TestNoReceiver:
             assert "name another key" in refused(f"redis://{redis_address}/0?stream=taken")
             client.config_set("maxmemory", 1)
             assert "raise maxmemory" in refused()
+            assert "XADD" not in refused()  # with the values of the event
             client.config_set("maxmemory", 0)
             client.replicaof("127.0.0.1", "1")
             assert "name the primary" in refused()

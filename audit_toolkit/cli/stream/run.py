@@ -264,7 +264,7 @@ def _say_if_unknown(connection: Connection, wanted: Wanted, schema: str) -> None
         print(
             visible(
                 f"note: no table that is captured has a column {wanted.changed} ({scope.table}); only events "
-                "from before it was dropped are delivered"
+                "from before it was renamed or dropped are delivered"
             ),
             file=sys.stderr,
         )

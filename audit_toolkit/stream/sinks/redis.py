@@ -5,6 +5,7 @@ An entry has the fields id, key, topic, type and body; `maxlen=N` keeps about th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -29,6 +30,8 @@ _HINTS = {
     "wrong kind of value": "name another key: ?stream=NAME; this one holds something else",
 }
 """What to do, by what Redis says."""
+_OF_PIPELINE = re.compile(r"^Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
+"""What its client says before that, with the command."""
 
 
 class RedisSink:
@@ -73,7 +76,8 @@ class RedisSink:
             found = None
         if found and not isinstance(error, redis.AuthenticationError):
             return found
-        text = str(error)
+        # Nothing of what the event has: the message is kept with the consumer.
+        text = _OF_PIPELINE.sub("", str(error))
         hint = next((hint for mark, hint in _HINTS.items() if mark in text), None)
         return Outcome(done=0, error=f"{self._where}: {text}", hint=hint)
 

@@ -11,6 +11,7 @@ from audit_toolkit.templates import render
 from audit_toolkit.trail.event import BIGGEST, Action, Event, require_numbers
 from audit_toolkit.trail.rows.key_range import KeyRange
 from audit_toolkit.trail.rows.lookup import Scope, Tables, trail_table
+from audit_toolkit.trail.rows.table_names import TableName
 
 _OF_NO_ROW = frozenset({Action.TRUNCATE, Action.GAP, Action.DDL})
 """What befalls whole tables: the index on rows finds it, as it has no key."""
@@ -131,7 +132,7 @@ def history_query(
         "queries/history",
         trail=trail_table(subject.schema),
         trail_schema=subject.schema,
-        names=() if isinstance(subject, Tables) else subject.names,
+        names=_names(subject, wanted),
         tables=_which_tables(subject),
         by_key=subject.key is not None and own is None,
         by_ids=own is not None,
@@ -183,6 +184,13 @@ def history_query(
         **(keys.parameters if keys else {}),
     }
     return sql, subject.parameters | parameters
+
+
+def _names(subject: Scope, wanted: Filter) -> tuple[TableName, ...]:
+    """The names that the query has to know one by one: of several tables only for the columns that they had."""
+    if isinstance(subject, Tables):
+        return subject.named if wanted.changed is not None else ()
+    return subject.names
 
 
 def _which_tables(subject: Scope) -> str:

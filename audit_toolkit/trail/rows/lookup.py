@@ -106,7 +106,7 @@ class Tables:
     columns: tuple[str, ...] = ()
     """The columns of all of them."""
     named: tuple[TableName, ...] = ()
-    """The names of each of them in the trail."""
+    """The names of each of them in the trail, the latest first."""
 
     @property
     def key(self) -> None:
@@ -126,6 +126,7 @@ class Tables:
             "table_names": [name.table.name for name in self.named],
             "after_ids": [name.after for name in self.named],
             "until_ids": [name.until for name in self.named],
+            **of_names(self.named),
         }
 
 
@@ -142,11 +143,20 @@ def find_tables(connection: Connection, tables: Iterable[str], *, schema: str = 
             names=tuple(dict.fromkeys(subject.table for subject in subjects)),
             known=any(subject.known for subject in subjects),
             columns=tuple(dict.fromkeys(c for subject in subjects for c in subject.columns)),
-            named=tuple(dict.fromkeys(name for subject in subjects for name in subject.names)),
+            named=_latest_first(name for subject in subjects for name in subject.names),
         )
     require_readable_trail(connection, schema)
     sql = render("queries/has_any_events", trail=trail_table(schema))
     return Tables(schema=schema, known=bool(fetch(connection, sql, {})[0]["has_events"]))
+
+
+def _latest_first(names: Iterable[TableName]) -> tuple[TableName, ...]:
+    """Each once; where tables exchanged names, the one that has a name now comes before the one that had it."""
+    each: list[TableName] = []
+    for name in names:
+        if name not in each:  # with former columns, they have no hash
+            each.append(name)
+    return tuple(sorted(each, key=lambda name: -name.after))
 
 
 def find_subject(
