@@ -32,15 +32,35 @@ def cluster_findings(connection: Connection, objects: TrailObjects) -> Iterator[
     Raises what psycopg raises where this role may not read the place, the sequence or the events.
     """
     yield from subscriber_findings(objects, _read_subscribed(connection))
+    with _whatever_is_there():
+        yield from _own_findings(connection, objects)
+
+
+def unregistered_captures(
+    connection: Connection, objects: TrailObjects
+) -> frozenset[QualifiedName]:
+    """Tables with capture triggers that somebody took out of the registry, to which installing puts them back.
+
+    None where the trail was moved: `audit adopt` notes its tables again.
+    """
+    refused = import_psycopg().errors.InsufficientPrivilege
+    with suppress(refused), _whatever_is_there(), connection.transaction():
+        if not read_location(connection, objects.schema).moved:
+            functions = read_unregistered(connection, objects.schema).functions
+            tables = (objects.captured_by(f) for f in objects.functions if f.name in functions)
+            return frozenset(table for table in tables if table)
+    return frozenset()
+
+
+def _whatever_is_there() -> suppress:
+    """Tables that an older release lacks, or that were dropped, are reported by other findings."""
     errors = import_psycopg().errors
-    # Tables that an older release lacks, or that were dropped, are reported by other findings.
-    with suppress(
+    return suppress(
         errors.InvalidSchemaName,
         errors.UndefinedTable,
         errors.UndefinedFunction,
         errors.UndefinedColumn,
-    ):
-        yield from _own_findings(connection, objects)
+    )
 
 
 def _own_findings(connection: Connection, objects: TrailObjects) -> Iterator[Finding]:

@@ -272,3 +272,14 @@ def test_two_heads(make_shop: MakeShop) -> None:
     assert shop.audit("check").code == 0
     (count,) = shop.database.execute("select count(*) from audit.captured_tables")[0]
     assert count == 2
+
+
+def test_what_was_taken_out_of_the_registry_is_put_back_by_its_remedy(recorded: Shop) -> None:
+    """Its triggers are as they should be, and yet there is something to install."""
+    recorded.database.execute("delete from audit.captured_tables where table_name = 't1'")
+    [said] = [
+        line for line in recorded.audit("check").out.splitlines() if "captured_tables" in line
+    ]
+    assert "public.t1" in said
+    assert recorded.audit("install", "--table", "t1", "--upgrade").code == 0
+    assert "captured_tables" not in recorded.audit("check").out
