@@ -37,7 +37,7 @@ LONGEST_PAUSE = 0.2 if EVENTS <= 10_000 else 3.0
 """Seconds between two kills at most: to start an instance takes a core for some time, which writers want as well."""
 MINUTES = float(os.environ.get("STREAM_MINUTES", "2" if EVENTS <= 10_000 else "inf"))
 """After which the writers end, however much they wrote."""
-AMID = 3
+AMID = 1 if EVENTS <= 10_000 else 3
 """Kills in the middle of a delivery that they go on for, at least."""
 
 
