@@ -112,7 +112,8 @@ class Session(RuleBasedStateMachine):
     def add_leaf(self, name: str) -> None:
         with suppress(psycopg.IntegrityError):  # the default leaf has such rows
             self.bench.checker.execute(
-                f"create table {self.home}.{name} partition of {self.home}.rest for values in ({self.added + 3})"
+                f"create table {self.home}.{name} partition of {self.home}.rest for values in ({self.added + 3});"
+                f"grant all on {self.home}.{name} to audit_app"
             )
             # TRUNCATE triggers are not passed down: a new leaf asks for another installation.
             self.capture()
