@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,7 @@ import typer
 from audit_toolkit.capture.secrets import accepted_because, secrets_in_clear
 from audit_toolkit.capture.selection import left_out
 from audit_toolkit.catalog import read_relations
+from audit_toolkit.catalog.trail import read_trail_objects
 from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.ddl import install_ddl
 from audit_toolkit.cli.options import (
@@ -56,12 +57,13 @@ from audit_toolkit.migrations import (
 from audit_toolkit.migrations.revision.rule_text import flags
 from audit_toolkit.names import QualifiedName, quote_identifier
 from audit_toolkit.schema import plan_trail
+from audit_toolkit.schema.moved_trail import unregistered_captures
 
 if TYPE_CHECKING:
     import psycopg
 
     from audit_toolkit.catalog import Relation
-    from audit_toolkit.migrations import Change, Former, RecordedState, Revision
+    from audit_toolkit.migrations import CaptureState, Change, Former, RecordedState, Revision
 
 
 def install(
@@ -301,7 +303,7 @@ def _install(
 ) -> None:
     state = run.state
     with run.reading() as (connection, relations):
-        found = read_capture_state(connection, relations, request, state.schema)
+        found = _capture_state(connection, relations, request, state.schema)
         applied = run.is_applied(connection)
         present = state.interval or found.interval
         settings = trail_settings(state.schema, wanted=interval, present=present, owner=owner)
@@ -376,6 +378,18 @@ def _already(change: Change, former: Former, run: Run, applied: str | None) -> s
     return text if applied == change.hash else f"{text}; not applied yet: {run.upgrade_command()}"
 
 
+def _capture_state(
+    connection: psycopg.Connection[Any],
+    relations: Sequence[Relation],
+    request: CaptureRequest,
+    schema: str,
+) -> CaptureState:
+    """What the database has; what the registry lacks is to be installed again, however well its triggers stand."""
+    objects = read_trail_objects(connection, schema)
+    found = read_capture_state(connection, relations, request, schema, objects=objects)
+    return replace(found, drifted=found.drifted | unregistered_captures(connection, objects))
+
+
 def _print_install_sql(
     request: CaptureRequest,
     interval: Interval | None,
@@ -386,7 +400,7 @@ def _print_install_sql(
 ) -> None:
     state = state_without_project(schema)
     with open_database(dsn, config) as connection:
-        found = read_capture_state(connection, read_relations(connection), request, state.schema)
+        found = _capture_state(connection, read_relations(connection), request, state.schema)
         require_present_trail(found.trail, state.schema)
         settings = trail_settings(
             state.schema, wanted=interval, present=found.interval, owner=owner

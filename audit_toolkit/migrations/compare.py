@@ -21,7 +21,6 @@ from audit_toolkit.migrations.revision.rule_text import trail_name
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.remedies import UPGRADE_DATABASE, UPGRADE_PACKAGE, as_typed
 from audit_toolkit.schema.install import trail_hash
-from audit_toolkit.schema.moved_trail import unregistered_captures
 from audit_toolkit.version import __version__, is_newer
 
 if TYPE_CHECKING:
@@ -96,8 +95,7 @@ def read_capture_state(
         installed=installed_captures(connection, schema),
         switched_off=frozenset(t.table for t in objects.triggers if t.state == "D")
         - objects.from_wal,
-        drifted=find_drifted({table.name: table for table in tables.values()}, objects)
-        | unregistered_captures(connection, objects),
+        drifted=find_drifted({table.name: table for table in tables.values()}, objects),
         trail=trail,
     )
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import psycopg
 import pytest
 
 from audit_toolkit.config import Capture, Store
 from audit_toolkit.schema.grants import render_grants
 from tests.moving.words import run
-from tests.plugins.trail import Trail
+from tests.plugins.trail import Trail, warnings
 
 ORDERS = "create table orders (id int primary key, status text)"
 
@@ -133,19 +132,6 @@ def test_a_pause_is_no_break(orders: Trail) -> None:
 
 
 NOW = "select * from audit.row_at(null::orders, '1', now())"
-
-
-def warnings(trail: Trail, query: str) -> list[str]:
-    """What the server warns of while it answers."""
-    said: list[str] = []
-
-    def hear(notice: psycopg.errors.Diagnostic) -> None:
-        said.append(notice.message_primary or "")
-
-    trail.connection.add_notice_handler(hear)
-    trail.execute(query)
-    trail.connection.remove_notice_handler(hear)
-    return said
 
 
 CHANGES = {

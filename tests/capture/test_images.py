@@ -192,8 +192,8 @@ def test_a_type_that_comes_later_runs_nothing(trail: Trail, capture: Capture) ->
     trail.execute("insert into things values (2, 'x'); update things set state = 'paid'")
     trail.execute("delete from things")
     assert trail.execute("select * from ran") == []
-    assert trail.events()[1]["new_row"] == {"id": 2, "note": "x", "state": "new", "amount": 1.5}
-    assert [action for action, _ in trail.story()] == ["I", "I", "U", "U", "D", "D"]
+    assert trail.events()[2]["new_row"] == {"id": 2, "note": "x", "state": "new", "amount": 1.5}
+    assert [action for action, _ in trail.story()] == ["I", "M", "I", "U", "U", "D", "D"]
 
 
 @pytest.mark.parametrize("capture", [Capture.ROW, Capture.STATEMENT])
@@ -207,7 +207,7 @@ def test_a_type_made_within_a_transaction_that_wrote(trail: Trail, capture: Capt
         session.execute("insert into things values (2); update things set state = 'paid'")
         session.commit()
     assert trail.execute("select * from ran") == []
-    assert [action for action, _ in trail.story()] == ["I", "I", "U", "U"]
+    assert [action for action, _ in trail.story()] == ["I", "M", "I", "U", "U"]
 
 
 def test_a_baseline_runs_nothing_that_belongs_to_a_type(things: Trail) -> None:

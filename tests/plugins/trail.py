@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
+import psycopg
 import pytest
 from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
@@ -129,3 +130,16 @@ def trail_template(template_database: TemplateDatabase) -> str:
 def trail(make_database: MakeDatabase, trail_template: str) -> Trail:
     """A new database with the trail, and no tables."""
     return Trail(make_database(template=trail_template))
+
+
+def warnings(trail: Trail, query: str) -> list[str]:
+    """What the server warns of while it answers."""
+    said: list[str] = []
+
+    def hear(notice: psycopg.errors.Diagnostic) -> None:
+        said.append(notice.message_primary or "")
+
+    trail.connection.add_notice_handler(hear)
+    trail.execute(query)
+    trail.connection.remove_notice_handler(hear)
+    return said

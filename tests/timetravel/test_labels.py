@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.capture.test_gaps import warnings
 from tests.moving.words import findings, kinds, mend, run
-from tests.plugins.trail import Trail
+from tests.plugins.trail import Trail, warnings
 
 MOODS = """
     create type mood as enum ('sad', 'happy');
