@@ -322,7 +322,7 @@ def wander(history: History, chance: random.Random, steps: int) -> None:
                 history.migrate(CREATE.format(new), f"drop table {new}")
 
 
-@pytest.mark.parametrize("seed", seeds(SEQUENCES, quick=1))
+@pytest.mark.parametrize("seed", seeds(SEQUENCES, quick=0))
 def test_random_histories(seed: int, make_shop: MakeShop, make_database: MakeDatabase) -> None:
     history = History(make_shop())
     wander(history, random.Random(seed), 8 if SEQUENCES <= 3 else 16)

@@ -1,6 +1,6 @@
 """Months of rotation with a hostile clock, killed all the time: no write fails, no future time lacks a partition.
 
-The default run is a short one. `nox -s rotation-proof` sets ROTATION_PROOF=1: twelve months (or ROTATION_MONTHS) in
+`nox -s thorough` has a short one. `nox -s rotation-proof` sets ROTATION_PROOF=1: twelve months (or ROTATION_MONTHS) in
 steps of two days, 16 writers. In each step maintenance is killed before a statement, one further each time, or its
 session is terminated in the middle of one; every few steps the clock of everything is 30 days or 30 years ahead, or
 behind, for a while.
@@ -140,6 +140,7 @@ def move_on(rotating: Rotating, world: World, load: Load, wrong: timedelta = tim
         time.sleep(0.002)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("orders")
 def test_months_of_kills_and_wrong_clocks(
     rotating: Rotating, monkeypatch: pytest.MonkeyPatch
