@@ -11,10 +11,10 @@ import pytest
 
 from audit_toolkit.config import Capture
 from audit_toolkit.demo.cluster import Cluster, throwaway_cluster
-from audit_toolkit.demo.processes import run_as, server_account
 from audit_toolkit.errors import UsageError
 from audit_toolkit.wal.worker import Worker
 from tests.plugins.cluster import directory_in_memory
+from tests.plugins.copies import copy_of
 from tests.plugins.database import Connection
 from tests.plugins.trail import audit, install_trail
 
@@ -28,20 +28,9 @@ def open_connection(cluster: Cluster) -> closing[Connection]:
 @contextmanager
 def standby_of(primary: Cluster, *, follows: bool) -> Iterator[Cluster]:
     """A hot standby, which has all that the primary has until then."""
-    with throwaway_cluster(directory=directory_in_memory()) as standby:
-        standby.stop()
-        account = server_account()
-        target = standby.data_dir
-        run_as(account, ["/bin/sh", "-c", f"rm -rf {target}/*"])
-        source = f"host=127.0.0.1 port={primary.port} user=postgres dbname=postgres"
-        options = ["-D", str(target), "-R", "-C", "-S", "standby", "-X", "stream", "-c", "fast"]
-        answer = run_as(account, [primary.bin_dir / "pg_basebackup", "-d", source, *options])
-        assert answer.returncode == 0, answer.stderr
-        configuration = standby.config_file.read_text()
-        syncs = "sync_replication_slots = on\n" if follows else ""
-        standby.config_file.write_text(
-            f"{configuration}wal_level = logical\nhot_standby_feedback = on\n{syncs}"
-        )
+    syncs = "sync_replication_slots = on\n" if follows else ""
+    settings = f"wal_level = logical\nhot_standby_feedback = on\n{syncs}"
+    with copy_of(primary, "-R", "-C", "-S", "standby", settings=settings) as standby:
         standby.start()
         yield standby
 
