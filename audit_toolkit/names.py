@@ -70,6 +70,7 @@ def quote_plainly(name: str) -> Sql:
     return Sql(f'"{doubled}"')
 
 
+@lru_cache(4096)
 def quote_literal(value: str) -> Sql:
     """`value` as a text literal that means the same whatever `standard_conforming_strings` is."""
     _refuse_unstorable(value)

@@ -382,11 +382,8 @@ def with_dependants(target: Target) -> Target:
     table, rule = target.table, target.rule
     masked = {mask.column for mask in rule.mask}
     hidden = {*rule.exclude, *masked}
-    dependants = [
-        column
-        for column in table.columns
-        if column.name not in hidden and column.name not in table.key
-    ]
+    shown = {*table.key}
+    dependants = [c for c in table.columns if c.name not in hidden and c.name not in shown]
     excluded = [c.name for c in dependants if c.computed_from & {*rule.exclude}]
     redacted = [
         Mask(column=c.name)

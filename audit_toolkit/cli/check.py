@@ -6,9 +6,9 @@ import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
@@ -30,7 +30,7 @@ from audit_toolkit.drift import find_drift
 from audit_toolkit.errors import AuditError, PermissionDeniedError
 from audit_toolkit.findings import Finding, FindingKind, Report, Severity
 from audit_toolkit.indexes import Scope, diagnose, index_report, plan_repairs, read_catalogue
-from audit_toolkit.migrations import Project, find_project, plan_sync, recorded_state
+from audit_toolkit.migrations import Project, conflicts_of_branches, find_project, plan_sync
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.partitions import Policy, Thresholds, check_partitions, read_partitions
 from audit_toolkit.schema.forged_events import NEWEST, event_findings
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from audit_toolkit.catalog import Table
+    from audit_toolkit.catalog import Relation, Table
     from audit_toolkit.catalog.trail import TrailObjects
 
     Connection = psycopg.Connection[Any]
@@ -90,18 +90,18 @@ def check(
         open_database(dsn, config) as connection,
         impatient(connection, audit_schema, timeout),
     ):
-        objects = read_trail_objects(connection, audit_schema, whole=True)
+        catalogue = _Catalogue.read(connection, audit_schema)
         findings = check_database(
             connection,
             audit_schema,
             tuple(table or ()),
-            objects=objects,
+            catalogue=catalogue,
             archive=archive,
             all_events=all_events,
             config=config,
         )
         project = _find_project(config)
-        recorded = _recorded_findings(connection, project, objects, tuple(table or ()))
+        recorded = _recorded_findings(connection, project, catalogue, tuple(table or ()))
     findings = _with_recorded(findings, recorded)
     findings += [] if table else _branch_findings(project, audit_schema)
     end_with(trail_report(findings), output, fail_on)
@@ -117,12 +117,34 @@ def trail_report(findings: Sequence[Finding]) -> Report:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Catalogue:
+    """What the catalogue says of the trail and of tables: read once, as it takes a second of hundreds of tables."""
+
+    objects: TrailObjects
+    relations: Sequence[Relation]
+    tables: Mapping[QualifiedName, Table]
+    """The audited ones that are there."""
+
+    @classmethod
+    def read(cls, connection: Connection, schema: str) -> Self:
+        objects = read_trail_objects(connection, schema, whole=True)
+        relations = read_relations(connection)
+        present = {relation.name: relation for relation in relations}
+        wanted = dict.fromkeys(audited_tables(objects))
+        tables = read_tables(connection, [present[name] for name in wanted if name in present])
+        return cls(objects, relations, {one.name: table for one, table in tables.items()})
+
+    def named(self, names: tuple[str, ...]) -> list[QualifiedName]:
+        return [resolve(name, self.relations).name for name in names]
+
+
 def check_database(
     connection: Connection,
     schema: str,
     names: tuple[str, ...] = (),
     *,
-    objects: TrailObjects | None = None,
+    catalogue: _Catalogue | None = None,
     now: datetime | None = None,
     models: bool = True,
     policy: Policy | None = None,
@@ -132,20 +154,20 @@ def check_database(
 ) -> list[Finding]:
     """Everything that is off: capture, partitions, indexes, events, the archive; or capture of some tables alone.
 
-    Without `models` no code of the project is imported, and what only they declare is not known. `objects` is the
-    whole trail, where it has been read.
+    Without `models` no code of the project is imported, and what only they declare is not known. `catalogue` is what
+    has been read of it.
     """
-    objects = objects or read_trail_objects(connection, schema, whole=True)
-    tables = _tables(connection, objects)
+    catalogue = catalogue or _Catalogue.read(connection, schema)
+    objects, tables = catalogue.objects, catalogue.tables
     conditions = unusable_conditions(connection, objects, tables)
     found = find_drift(objects, tables, paused=_pauses(connection, objects), conditions=conditions)
-    found += _declared_findings(connection, objects, models=models)
-    found += _coverage_findings(connection, objects, names)
+    found += _declared_findings(catalogue, models=models)
+    found += _coverage_findings(catalogue, names)
     found = in_order([*found, *_cluster_findings(connection, objects)])
     if names:
-        wanted = {str(name) for name in _named(connection, names)}
+        wanted = {str(name) for name in catalogue.named(names)}
         named = [f for f in found if any(name in f.subject for name in wanted)]
-        named = _without_echoes([*named, *_wal_findings(connection, objects, names)])
+        named = _without_echoes([*named, *_wal_findings(connection, catalogue, names)])
         return _accepted(_runnable(named, config, schema), schema)
     if not {finding.kind for finding in found} & {
         FindingKind.TRAIL_MISSING,
@@ -161,7 +183,7 @@ def check_database(
             *_guard_findings(connection, schema),
             *_consumer_findings(connection, schema),
             *_publication_findings(connection, schema),
-            *_wal_findings(connection, objects),
+            *_wal_findings(connection, catalogue),
             *_witness_findings(connection, schema),
         ]
     found = sorted(_without_echoes(found), key=lambda finding: finding.severity.value)
@@ -193,22 +215,28 @@ def _find_project(config: Path | None) -> Project | None:
 
 
 def _recorded_findings(
-    connection: Connection, project: Project | None, objects: TrailObjects, names: tuple[str, ...]
+    connection: Connection, project: Project | None, catalogue: _Catalogue, names: tuple[str, ...]
 ) -> list[Finding]:
     """What the project's revisions record, and the database lacks."""
     if project is None:
         return []
+    objects = catalogue.objects
     schema = objects.schema
     option = "" if schema == "audit" else f" --audit-schema {shlex.quote(schema)}"
     try:
-        relations = read_relations(connection)
         wants = project_wants(connection, project, schema)
-        found = plan_sync(connection, relations, wants, objects=objects) if wants else None
+        found = (
+            plan_sync(
+                connection, catalogue.relations, wants, objects=objects, known=catalogue.tables
+            )
+            if wants
+            else None
+        )
     except AuditError:
         return []  # revisions that cannot be read, or another finding says what is wrong
     findings = list(found.findings(f"audit sync --apply{option}")) if found else []
     if names:
-        asked = {str(name) for name in _named(connection, names)}
+        asked = {str(name) for name in catalogue.named(names)}
         findings = [finding for finding in findings if finding.subject in asked]
     return _accepted(findings, schema)
 
@@ -257,7 +285,7 @@ def _branch_findings(project: Project | None, schema: str) -> list[Finding]:
     if project is None:
         return []
     try:
-        conflicts = recorded_state(project.scripts, "heads", schema).conflicts
+        conflicts = conflicts_of_branches(project.scripts, schema)
     except AuditError:
         return []  # revisions that cannot be read
     return [
@@ -286,40 +314,25 @@ def _accepted(findings: list[Finding], schema: str) -> list[Finding]:
     ]
 
 
-def _named(connection: Connection, names: tuple[str, ...]) -> list[QualifiedName]:
-    relations = read_relations(connection)
-    return [resolve(name, relations).name for name in names]
-
-
-def _coverage_findings(
-    connection: Connection, objects: TrailObjects, names: tuple[str, ...]
-) -> list[Finding]:
+def _coverage_findings(catalogue: _Catalogue, names: tuple[str, ...]) -> list[Finding]:
     """Tables that were asked for or are required, and are not audited; tables that a crash empties."""
     file = find_declarations()
+    objects = catalogue.objects
     required = file.require if file and file.audit_schema == objects.schema else ()
     return list(
         coverage_findings(
             objects,
-            read_relations(connection),
-            asked=_named(connection, names),
+            catalogue.relations,
+            asked=catalogue.named(names),
             required=required,
             source=file.source if file else "",
         )
     )
 
 
-def _tables(connection: Connection, objects: TrailObjects) -> Mapping[QualifiedName, Table]:
-    present = {relation.name: relation for relation in read_relations(connection)}
-    wanted = dict.fromkeys(audited_tables(objects))
-    tables = read_tables(connection, [present[name] for name in wanted if name in present])
-    return {relation.name: table for relation, table in tables.items()}
-
-
-def _declared_findings(
-    connection: Connection, objects: TrailObjects, *, models: bool
-) -> list[Finding]:
+def _declared_findings(catalogue: _Catalogue, *, models: bool) -> list[Finding]:
     """What a file in the working directory, and the models it names, declare of this trail, and is not so."""
-    file = find_declarations()
+    file, objects = find_declarations(), catalogue.objects
     if file is None or file.audit_schema != objects.schema:
         return []
     declared = declared_tables(file, models=models)
@@ -327,7 +340,7 @@ def _declared_findings(
     sources = [*([file.source] if file.tables else []), *file.models]
     if file.models and not models:
         sources = []
-    return list(declared_findings(declared, objects, read_relations(connection), sources=sources))
+    return list(declared_findings(declared, objects, catalogue.relations, sources=sources))
 
 
 def _pauses(connection: Connection, objects: TrailObjects) -> dict[QualifiedName, str]:
@@ -437,14 +450,15 @@ def _consumer_findings(connection: Connection, schema: str) -> Iterator[Finding]
 
 
 def _wal_findings(
-    connection: Connection, objects: TrailObjects, names: tuple[str, ...] = ()
+    connection: Connection, catalogue: _Catalogue, names: tuple[str, ...] = ()
 ) -> Iterator[Finding]:
     """How the worker stands, and what it reads; of some tables alone."""
     from audit_toolkit.wal.health import capture_findings
 
+    objects = catalogue.objects
     options = (parse_comment(function.comment).get("options", {}) for function in objects.functions)
     is_used = any(one.get("capture") == "wal" for one in options)
-    only = {str(name) for name in _named(connection, names)} if names else None
+    only = {str(name) for name in catalogue.named(names)} if names else None
     errors = import_psycopg().errors
     of_an_older_release = (errors.UndefinedTable, errors.UndefinedFunction, errors.UndefinedColumn)
     try:

@@ -26,7 +26,7 @@ from audit_toolkit.migrations.changes import rename_revision
 from audit_toolkit.migrations.django import find_app, migrate, read_applied
 from audit_toolkit.migrations.environment import add_import, import_advice
 from audit_toolkit.migrations.project import as_environment_has_it, shown
-from audit_toolkit.migrations.renames import name_after, renamed_by_hand
+from audit_toolkit.migrations.renames import LaterNames, renamed_by_hand
 from audit_toolkit.migrations.revision.record import DEFAULT_SCHEMA
 from audit_toolkit.names import check_schema_name
 from audit_toolkit.plan import Plan
@@ -215,10 +215,11 @@ class Run:
         """The table that the project captures under another name, and that its later revisions call so."""
         if not _is_alembic(self.project):
             return None
+        later = LaterNames(self.project.scripts)
         for table, recorded in self.state.captures.items():
             if recorded is not None:
                 with self.project.reading():
-                    now = name_after(self.project.scripts, table, recorded.revision)
+                    now = later.of(table, recorded.revision)
                 if now != table and pattern.matches(now, fold=True):
                     return table
         return None

@@ -21,7 +21,11 @@ from audit_toolkit.migrations.compare import (
 )
 from audit_toolkit.migrations.project import Project, find_project, init_project
 from audit_toolkit.migrations.publication import no_publication_revision, publication_revision
-from audit_toolkit.migrations.revision.record import RecordedState, recorded_state
+from audit_toolkit.migrations.revision.record import (
+    RecordedState,
+    conflicts_of_branches,
+    recorded_state,
+)
 from audit_toolkit.migrations.revision.text import Revision
 from audit_toolkit.migrations.revision.writer import WrittenRevision, write_revisions
 from audit_toolkit.migrations.sync import Sync, Wants, plan_sync, recorded_wants, with_declared
@@ -42,6 +46,7 @@ __all__ = [
     "apply_revisions",
     "capture_revision",
     "check_conditions",
+    "conflicts_of_branches",
     "find_project",
     "former_capture",
     "init_project",

@@ -68,8 +68,11 @@ def read_capture_state(
     schema: str,
     *,
     objects: TrailObjects | None = None,
+    known: Mapping[QualifiedName, Table] | None = None,
 ) -> CaptureState:
-    """Read the tables that `request` is about, and what captures them; `objects` is the trail, where it is known.
+    """Read the tables that `request` is about, and what captures them.
+
+    `objects` is the trail, and `known` are tables, where they have been read.
 
     Raises `UnknownTableError`, `UnsupportedTableError` or `PermissionDeniedError` for one of them.
     """
@@ -87,7 +90,9 @@ def read_capture_state(
             f"{trail_name(schema)} exists but was not created by audit-toolkit",
             hint="rename it, or choose another schema: --audit-schema NAME",
         )
-    tables = read_tables(connection, chosen)
+    known = known or {}
+    read = read_tables(connection, [relation for relation in chosen if relation.name not in known])
+    tables = {relation: known.get(relation.name) or read[relation] for relation in chosen}
     objects = objects or read_trail_objects(connection, schema)
     return CaptureState(
         named=tuple(tables[relation] for relation in named),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import cache
+from itertools import chain
 from pathlib import Path
 
 from alembic.script import Script, ScriptDirectory
@@ -27,24 +27,26 @@ _RENAME = re.compile(
 )
 
 
-def name_after(scripts: ScriptDirectory, table: QualifiedName, revision: str) -> QualifiedName:
-    """What `table` of a revision is called at the heads, where later revisions say that they rename it."""
-    later = scripts.walk_revisions(revision, "heads")
-    for script in reversed([s for s in later if s.revision != revision]):
-        for found in _renames_of(script):
+class LaterNames:
+    """What later revisions call tables: each file is read once, as hundreds of tables ask for it."""
+
+    def __init__(self, scripts: ScriptDirectory) -> None:
+        self._scripts = scripts
+        self._after: dict[str, tuple[re.Match[str], ...]] = {}
+
+    def of(self, table: QualifiedName, revision: str) -> QualifiedName:
+        """What `table` of a revision is called at the heads, where later revisions say that they rename it."""
+        if revision not in self._after:
+            later = list(self._scripts.walk_revisions(revision, "heads"))
+            scripts = [script for script in reversed(later) if script.revision != revision]
+            self._after[revision] = tuple(chain.from_iterable(map(_renames_of, scripts)))
+        for found in self._after[revision]:
             table = _renamed(table, found)
-    return table
+        return table
 
 
-def _renames_of(script: Script) -> tuple[re.Match[str], ...]:
-    path = Path(script.path)
-    return _renames_in(path, path.stat().st_mtime_ns) if path.suffix == ".py" else ()
-
-
-@cache
-def _renames_in(path: Path, _changed: int) -> tuple[re.Match[str], ...]:
-    """What `upgrade` of a file says: read once, as hundreds of tables ask for it, and it may have a megabyte."""
-    return tuple(_RENAME.finditer(_read(path).partition("\ndef downgrade")[0]))
+def _renames_of(script: Script) -> Iterator[re.Match[str]]:
+    return _RENAME.finditer(_text(script).partition("\ndef downgrade")[0])
 
 
 def renamed_by_hand(
@@ -55,11 +57,11 @@ def renamed_by_hand(
     A database that its revisions make has such a table under its old name, or the one that they gave it since (which
     `state` helps to find), and a revision for the new one would stop there for ever after.
     """
-    renames = []
+    renames, later = [], LaterNames(scripts)
     for change in changes:
         made_for = change.former.made_for if change.former else change.table
         recorded = state.captures.get(made_for) if state else None
-        last = name_after(scripts, made_for, recorded.revision) if recorded else made_for
+        last = later.of(made_for, recorded.revision) if recorded else made_for
         if change.table not in (made_for, last):
             renames.append(Rename(table=last, to=change.table))
     return [rename for rename in renames if not _is_told(scripts, rename)]

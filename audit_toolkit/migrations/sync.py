@@ -5,7 +5,7 @@ The state comes from the revisions that the database has. What is there and righ
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 
 from audit_toolkit.capture import Target, check_rule
 from audit_toolkit.capture.declared import Declared, resolved
-from audit_toolkit.catalog import Kind, Relation
+from audit_toolkit.catalog import Kind, Relation, Table
 from audit_toolkit.config import TableRule, TrailSettings
 from audit_toolkit.findings import Finding, FindingKind, Severity
 from audit_toolkit.migrations.changes import Change, Former
@@ -25,7 +25,7 @@ from audit_toolkit.migrations.compare import (
     read_capture_state,
     require_present_trail,
 )
-from audit_toolkit.migrations.renames import name_after
+from audit_toolkit.migrations.renames import LaterNames
 from audit_toolkit.migrations.revision.record import RecordedState, declared_tables
 from audit_toolkit.migrations.revision.rule_text import flags, trail_name
 from audit_toolkit.names import QualifiedName
@@ -111,9 +111,10 @@ class Sync:
 
 def recorded_wants(state: RecordedState, scripts: ScriptDirectory | None = None) -> Wants:
     """What the records of a project say; with `scripts`, by the names that later revisions give tables."""
+    later = LaterNames(scripts) if scripts else None
     tables = [
         Wanted(
-            table=name_after(scripts, table, recorded.revision) if scripts else table,
+            table=later.of(table, recorded.revision) if later else table,
             rule=recorded.capture.rule,
             source=f"revision {recorded.revision}",
         )
@@ -177,8 +178,11 @@ def plan_sync(
     wants: Wants,
     *,
     objects: TrailObjects | None = None,
+    known: Mapping[QualifiedName, Table] | None = None,
 ) -> Sync:
-    """What the database lacks of `wants`. Reads catalogues only; `objects` is the trail, where it is known.
+    """What the database lacks of `wants`. Reads catalogues only; `objects` is the trail, where it has been read.
+
+    So are the tables that are `known`.
 
     Raises `UsageError` where another release made the trail, `RuleError` for a condition that the table
     cannot have, and `UnsupportedTableError` or `PermissionDeniedError` for a table that cannot be captured.
@@ -191,7 +195,7 @@ def plan_sync(
     }
     there = [wanted for wanted in wants.tables if wanted.table in tables]
     request = CaptureRequest(names=tuple(wanted.table.plain for wanted in there))
-    found = read_capture_state(connection, relations, request, schema, objects=objects)
+    found = read_capture_state(connection, relations, request, schema, objects=objects, known=known)
     present = {table.name: table for table in found.named}
     absent = [wanted for wanted in wants.tables if wanted.table not in tables]
     notes = [*wants.notes, *(_absent(w) for w in absent if not _went_on(w, found))]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from alembic.script import ScriptDirectory
 
-from audit_toolkit.migrations.renames import name_after
+from audit_toolkit.migrations.renames import LaterNames
 from audit_toolkit.names import QualifiedName
 
 FIRST = 'revision = "a1"\ndown_revision = None\n\ndef upgrade():\n    pass\n'
@@ -34,18 +34,7 @@ def test_each_text_is_read_once_for_all_tables(
         return read_text(path, *given, **named)
 
     monkeypatch.setattr(Path, "read_text", noted)
-    names = [name_after(scripts, QualifiedName("public", f"t{n}"), "a1").name for n in range(3)]
+    later = LaterNames(scripts)
+    names = [later.of(QualifiedName("public", f"t{n}"), "a1").name for n in range(3)]
     assert names == ["u0", "t1", "t2"]
     assert read == ["b2.py"]
-
-
-def test_a_text_that_changed_is_read_again(tmp_path: Path) -> None:
-    versions = tmp_path / "versions"
-    versions.mkdir()
-    versions.joinpath("a1.py").write_text(FIRST, encoding="utf-8")
-    file = versions / "b2.py"
-    file.write_text(SECOND, encoding="utf-8")
-    table = QualifiedName("public", "t0")
-    assert name_after(ScriptDirectory(str(tmp_path)), table, "a1").name == "u0"
-    file.write_text(SECOND.replace("u0", "longer"), encoding="utf-8")
-    assert name_after(ScriptDirectory(str(tmp_path)), table, "a1").name == "longer"

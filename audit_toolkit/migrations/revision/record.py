@@ -195,6 +195,16 @@ def recorded_state(
     return replace(state, conflicts=_conflicts(scripts, modules, state.schema))
 
 
+def conflicts_of_branches(
+    scripts: ScriptDirectory, schema: str
+) -> dict[QualifiedName, tuple[str, ...]]:
+    """The tables on which branches disagree at the heads, each with what they say.
+
+    Raises `ProjectError` when a record was edited so that it cannot be read.
+    """
+    return _conflicts(scripts, _modules(scripts, "heads"), schema)
+
+
 def _conflicts(
     scripts: ScriptDirectory, modules: Iterable[tuple[str, ModuleType]], schema: str
 ) -> dict[QualifiedName, tuple[str, ...]]:
