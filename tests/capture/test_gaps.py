@@ -345,3 +345,73 @@ def test_a_baseline_knows_what_a_table_had_under_its_former_names(
     gone = "select row_key, old_row ->> 'state' from audit.logged_actions where action = 'S' and new_row is null"
     assert sorted(trail.execute(gone)) == [("2", "x"), ("3", "y")]
     assert run(trail, "reconcile").exit_code == 0
+
+
+def reads_as_it_is(trail: Trail, table: str) -> bool:
+    now = f"select * from audit.table_at(null::{table}, clock_timestamp()) order by 1"
+    return trail.execute(now) == trail.execute(f"select * from {table} order by 1")
+
+
+SWAP = """
+    create table orders_new (like orders including all); insert into orders_new table orders;
+    alter table orders rename to orders_old; alter table orders_new rename to orders
+"""
+
+
+@pytest.mark.parametrize("store", [Store.ROWS, Store.DELTA])
+def test_a_baseline_takes_no_rows_of_a_table_that_had_the_name_for_those_of_this_one(
+    trail: Trail, store: Store
+) -> None:
+    trail.execute(ORDERS)
+    trail.audit("orders", store=store)
+    trail.execute("insert into orders values (1, 'a'), (2, 'b')")
+    trail.execute(SWAP)
+    trail.audit("orders", store=store)
+    trail.audit("orders_old", store=store)
+    for table, written in (("orders", 2), ("orders_old", 0)):
+        said = run(trail, "baseline", "--table", table, "--reason", "x").output
+        assert f"2 rows, {written} snapshots" in said
+        assert reads_as_it_is(trail, table)
+    assert run(trail, "reconcile").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("seen", "unseen"),
+    [
+        ("update orders set id = 5 where id = 1", "update orders set id = 1 where id = 5"),
+        ("truncate orders", "insert into orders values (1, 'a'), (2, 'b')"),
+        ("alter table orders rename to sold", "update sold set status = 'z' where id = 2"),
+        ("alter table orders rename status to state", "update orders set state = 'z' where id = 2"),
+    ],
+)
+def test_a_baseline_knows_what_became_of_a_row_since_it_was_last_seen_so(
+    trail: Trail, seen: str, unseen: str
+) -> None:
+    trail.execute(ORDERS)
+    trail.audit("orders")
+    trail.execute("insert into orders values (1, 'a'), (2, 'b')")
+    trail.execute(seen)
+    table = "sold" if "sold" in unseen else "orders"
+    trail.audit(table)
+    assert run(trail, "pause", "--table", table, "--reason", "x").exit_code == 0
+    trail.execute(unseen)
+    assert run(trail, "resume", "--table", table, "--reason", "x").exit_code == 0
+    changed = 2 if "truncate" in seen or "id = 5" in seen else 1
+    for written in (changed, 0):
+        assert run(trail, "baseline", "--table", table, "--reason", "x").exit_code == 0
+        count = "select count(*) from audit.logged_actions where action = 'S'"
+        assert trail.execute(count) == [(changed,)], written
+        assert reads_as_it_is(trail, table)
+    assert run(trail, "reconcile").exit_code == 0
+
+
+def test_a_baseline_of_a_table_without_a_key_goes_by_the_events_of_the_table(trail: Trail) -> None:
+    trail.execute("create table orders (status text)")
+    trail.audit("orders")
+    trail.execute("insert into orders values ('a'), ('b')")
+    trail.execute(SWAP)
+    for table, exit_code in (("orders", 0), ("orders_old", 2)):
+        trail.audit(table)
+        done = run(trail, "baseline", "--table", table, "--lock", "--reason", "x")
+        assert done.exit_code == exit_code, done.output
+        assert reads_as_it_is(trail, table)
