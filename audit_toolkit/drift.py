@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from audit_toolkit.capture.drift import Captured, capture_findings, captures_of
-from audit_toolkit.capture.moved_functions import moved_findings, moved_functions
+from audit_toolkit.capture.moved_functions import moved_back, moved_findings, moved_functions
 from audit_toolkit.catalog import Table, parse_comment
 from audit_toolkit.catalog.trail import Function, TrailObjects, TriggerState
 from audit_toolkit.findings import Finding, FindingKind, Severity
@@ -39,16 +39,17 @@ def find_drift(
     """
     if renamed := renamed_trail(objects):
         return [renamed]  # all that is missing follows from it
+    back = moved_back(objects)
     captured = [
-        replace(one, unusable=(conditions or {}).get(one.name))
-        for one in captures_of(objects, tables)
+        replace(one, unusable=(conditions or {}).get(one.name)) for one in captures_of(back, tables)
     ]
     findings = [
         *trail_findings(objects),
         *schema_findings(objects),
-        *(finding for one in captured for finding in capture_findings(one, objects, paused or {})),
+        # What follows calls these functions by the names that they get back.
         *moved_findings(objects),
-        *_foreign_findings(objects, captured),
+        *(finding for one in captured for finding in capture_findings(one, back, paused or {})),
+        *_foreign_findings(back, captured),
     ]
     return sorted(findings, key=_order)
 
