@@ -192,7 +192,7 @@ def _unregistered(table: QualifiedName, message: str, options: Mapping[str, Any]
         severity=Severity.ERROR,
         subject=str(table),
         message=message,
-        remedy=install_command(table, options),
+        remedy=install_command(table, options) + " --upgrade",
     )
 
 
