@@ -69,6 +69,7 @@ class FindingKind(StrEnum):
     HIDDEN_VALUE_COMPUTED = "hidden_value_computed"
     KEY_CHANGED = "key_changed"
     LABELS_RENAMED = "labels_renamed"
+    LEAF_AUDITED = "leaf_audited"
     LEAF_WITHOUT_TRIGGER = "leaf_without_trigger"
     OWNER_MAY_NOT_EXECUTE = "owner_may_not_execute"
     SEARCH_PATH_OPEN = "search_path_open"
