@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "8ed4f30dfc83004b5e95e632ca301443cb58eea6c15a2b0460838090444c6187"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "a48552a584f5a98bf7909650b166dfe48a08568be88cc36e41a17a58f7e46e0f"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -3065,6 +3065,7 @@ declare
     captures oid;
     last_event record;
     former record;
+    takes_statements boolean;
     changed text;
     meant jsonb;
     columns_changed jsonb;
@@ -3098,6 +3099,9 @@ begin
         and known.triggers <> '{}'
         and known.triggers = audit.triggers_of(relation, known.function_name)
     then
+        takes_statements := obj_description(
+            to_regproc(format('%I.%I', 'audit', known.function_name)), 'pg_proc'
+        )::jsonb #>> '{options,capture}' = 'statement';
         changed := case
             when known.code <> audit.code_of(known.function_name)
                 then 'its capture function was changed by hand: changes may be missing'
@@ -3105,11 +3109,10 @@ begin
                 then 'its primary key was changed: events of before have the former key'
             when audit.has_withheld(known.function_name)
                 then 'a column to be hidden was renamed or dropped: values of other columns were left out'
-            when obj_description(
-                to_regproc(format('%I.%I', 'audit', known.function_name)), 'pg_proc'
-            )::jsonb #>> '{options,capture}' = 'statement'
-                and exists (select from pg_subscription_rel where srrelid = relation)
+            when takes_statements and exists (select from pg_subscription_rel where srrelid = relation)
                 then 'rows that replication brought were not recorded'
+            when takes_statements and exists (select from pg_inherits where relation in (inhparent, inhrelid))
+                then 'it is in an inheritance tree: rows of other tables were recorded as its own, or missed'
             when audit.has_truncated_leaf(relation, known.function_name)
                 then 'a partition that came since may have been truncated, which was not recorded'
         end;
