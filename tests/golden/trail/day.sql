@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "a48552a584f5a98bf7909650b166dfe48a08568be88cc36e41a17a58f7e46e0f"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "c636a83d172ee9642c2f832058e09a3c67bff451f67eaee2df7416ea7b2b4bac"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -3066,6 +3066,7 @@ declare
     last_event record;
     former record;
     takes_statements boolean;
+    is_on boolean;
     changed text;
     meant jsonb;
     columns_changed jsonb;
@@ -3129,8 +3130,8 @@ begin
         where c.relation_id = relation;
         return;
     end if;
-    if not found and exists (
-        -- Capture installed by a release without a registry.
+    is_on := known.function_name is null and exists (
+        -- Capture that is not in the registry.
         select from pg_trigger as t
         join pg_proc as p on p.oid = t.tgfoid
         where t.tgrelid = relation
@@ -3140,7 +3141,15 @@ begin
               select from audit.captured_tables as c
               where c.function_name = note_beginning.function_name
           )
-        having bool_and(t.tgenabled = 'A')
+        having bool_and(t.tgenabled = 'A'));
+    if is_on and not exists (
+        -- Releases without a registry said nothing of capture; otherwise it was taken out of it.
+        select from audit.logged_actions as e
+        where e.schema_name = name_of.schema_name
+          and e.table_name = name_of.table_name
+          and e.row_key is null
+          and e.action = 'M'
+          and e.new_row ->> 'change' in ('capture', 'dropped')
     ) then
         perform audit.note_former(relation, function_name);
         return;
@@ -3219,6 +3228,7 @@ begin
         'reason', case
             when former is null and last_event.action = 'M' and last_event.new_row ->> 'change' = 'dropped'
                 then 'the table was made anew'
+            when is_on then 'the registry of captured tables did not have it: changes may be missing'
             else 'capture was installed again; it was off for a while'
         end)));
 end
@@ -6912,7 +6922,7 @@ create or replace function audit.warn_of_triggers(wanted_schema text, wanted_tab
 as $body$
 declare
     relation oid := to_regclass(format('%I.%I', wanted_schema, wanted_table));
-    known record;
+    known audit.captured_tables;
 begin
     if relation is null then
         return;
@@ -6933,17 +6943,29 @@ begin
             ),
             hint = 'audit check says how to enable it';
     elsif has_table_privilege('audit.captured_tables', 'select') then
-        select c.function_name, c.triggers, c.code, c.columns into known
+        -- A table that was dropped and restored has another number, and the function of before.
+        select c.* into known
         from audit.captured_tables as c
-        where c.relation_id = relation;
+        where c.relation_id = relation or c.function_name in (
+            select p.proname
+            from pg_trigger as t
+            join pg_proc as p on p.oid = t.tgfoid
+            where t.tgrelid = relation
+              and p.pronamespace = 'audit'::regnamespace
+        )
+        order by c.relation_id = relation desc
+        limit 1;
         if known.triggers <> '{}'
             and known.triggers <> audit.triggers_of(relation, known.function_name)
             and not audit.is_elsewhere()
         then
             raise warning using
                 message = format(
-                    'audit: capture of %I.%I was disabled and enabled by hand:'
-                        ' changes made meanwhile are unknown',
+                    case when known.relation_id = relation
+                        then 'audit: capture of %I.%I was disabled and enabled by hand:'
+                            ' changes made meanwhile are unknown'
+                        else 'audit: %I.%I was dropped and restored: its rows may not be as events left them'
+                    end,
                     wanted_schema, wanted_table),
                 hint = 'audit check says how to record the gap';
         elsif known.code <> audit.code_of(known.function_name) then
