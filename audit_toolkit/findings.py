@@ -58,6 +58,7 @@ class FindingKind(StrEnum):
     CAPTURE_OUTDATED = "capture_outdated"
     CAPTURE_PAUSED = "capture_paused"
     CAPTURE_UNREGISTERED = "capture_unregistered"
+    COLUMNS_EXCHANGED = "columns_exchanged"
     CONDITION_COLUMN_RENAMED = "condition_column_renamed"
     CONDITION_UNUSABLE = "condition_unusable"
     FOREIGN_FUNCTION = "foreign_function"
