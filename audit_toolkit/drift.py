@@ -7,11 +7,11 @@ is executed and nothing is locked, so a role that may not write can check a prod
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from audit_toolkit.capture.drift import Captured, capture_findings, captures_of
-from audit_toolkit.capture.moved_functions import moved_findings, moved_functions
+from audit_toolkit.capture.moved_functions import moved_back, moved_findings, moved_functions
 from audit_toolkit.catalog import Table, parse_comment
 from audit_toolkit.catalog.trail import Function, TrailObjects, TriggerState
 from audit_toolkit.findings import Finding, FindingKind, Severity
@@ -39,18 +39,38 @@ def find_drift(
     """
     if renamed := renamed_trail(objects):
         return [renamed]  # all that is missing follows from it
+    back = moved_back(objects)
     captured = [
-        replace(one, unusable=(conditions or {}).get(one.name))
-        for one in captures_of(objects, tables)
+        replace(one, unusable=(conditions or {}).get(one.name)) for one in captures_of(back, tables)
     ]
     findings = [
         *trail_findings(objects),
         *schema_findings(objects),
-        *(finding for one in captured for finding in capture_findings(one, objects, paused or {})),
+        # What follows calls these functions by the names that they get back.
         *moved_findings(objects),
-        *_foreign_findings(objects, captured),
+        *_capture_findings(captured, back, paused or {}),
+        *_foreign_findings(back, captured),
     ]
     return sorted(findings, key=_order)
+
+
+def _capture_findings(
+    captured: Sequence[Captured], objects: TrailObjects, paused: Mapping[QualifiedName, str]
+) -> Iterator[Finding]:
+    """What is wrong with capture of each table; a partition of another one is captured as part of that."""
+    roots = {leaf: one.name for one in captured if one.table for leaf in one.table.leaves}
+    for one in captured:
+        if one.name not in roots:
+            yield from capture_findings(one, objects, paused)
+            continue
+        yield Finding(
+            kind=FindingKind.LEAF_AUDITED,
+            severity=Severity.WARNING,
+            subject=str(one.name),
+            message=f"it is a partition of {roots[one.name]} now: its changes are recorded as those of that table, "
+            "with the options of that table",
+            remedy=f"audit uninstall --table {shlex.quote(one.name.plain)} --upgrade",
+        )
 
 
 def _order(finding: Finding) -> tuple[bool, bool]:

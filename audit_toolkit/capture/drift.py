@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from audit_toolkit.capture.moved_functions import moved_functions
+from audit_toolkit.capture.moved_functions import moved_back, moved_functions
 from audit_toolkit.capture.render import (
     Target,
     Trigger,
@@ -57,6 +57,7 @@ class Captured:
 
 def audited_tables(objects: TrailObjects) -> list[QualifiedName]:
     """The tables that the functions of a trail capture, as they are called now."""
+    objects = moved_back(objects)
     recorded = [(parse_comment(function.comment), function) for function in objects.functions]
     return [
         objects.captured_by(function) or QualifiedName(*one["table"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from audit_toolkit.catalog import parse_comment
 from audit_toolkit.catalog.trail import TrailObjects, TriggerState
@@ -53,6 +53,32 @@ def moved_functions(objects: TrailObjects) -> Mapping[QualifiedName, MovedFuncti
         and home not in objects.triggers_by_function
         and not (one.taken_by and home.name in present)
     }
+
+
+def moved_back(objects: TrailObjects) -> TrailObjects:
+    """The trail as it is once its functions are where they were made: what else is wrong with their tables is seen.
+
+    Those that somebody else owns stay where they are; they are made anew.
+    """
+    moved = {name: one for name, one in moved_functions(objects).items() if one.taken_by is None}
+    if not moved:
+        return objects
+    homes = {name: QualifiedName(objects.schema, one.made_as) for name, one in moved.items()}
+    taken = {home.name for home in homes.values()}
+    found = {QualifiedName(f.schema, f.name): f for f in (*objects.functions, *objects.moved_out)}
+    back = [
+        replace(found[name], schema=home.schema, name=home.name) for name, home in homes.items()
+    ]
+    stay = [f for name, f in found.items() if name not in homes]
+    return replace(
+        objects,
+        functions=(*(f for f in stay if f in objects.functions and f.name not in taken), *back),
+        moved_out=tuple(f for f in stay if f in objects.moved_out),
+        triggers=tuple(
+            replace(trigger, function=homes.get(trigger.function, trigger.function))
+            for trigger in objects.triggers
+        ),
+    )
 
 
 def _tables(triggers: Sequence[TriggerState]) -> tuple[QualifiedName, ...]:

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.capture.drift import audited_tables
+from audit_toolkit.capture.moved_functions import moved_back
 from audit_toolkit.capture.selection import why_unsupported
 from audit_toolkit.catalog import Relation, parse_comment, read_relations
 from audit_toolkit.catalog.trail import TrailObjects, TriggerState, read_trail_objects
@@ -86,7 +87,7 @@ class Status:
 
 def read_status(connection: Connection, schema: str) -> Status:
     """The state of the trail of a schema. Reads catalogues, and events where this role may."""
-    objects = read_trail_objects(connection, schema)
+    objects = moved_back(read_trail_objects(connection, schema))
     relations = read_relations(connection)
     (size,) = fetch(connection, query("status_size"), {"schema": schema})
     estimated = size["events"] > EXACT_BELOW

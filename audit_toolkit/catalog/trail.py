@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
-    """A function of the audit schema."""
+    """A function of the audit schema, or one of ours that was moved out of it."""
 
+    schema: str
     name: str
     arguments: str
     body: str
@@ -95,7 +96,10 @@ class TrailObjects:
     schema: str
     tables: tuple[TrailTable, ...]
     functions: tuple[Function, ...]
+    """Those of its schema."""
     triggers: tuple[TriggerState, ...]
+    moved_out: tuple[Function, ...] = ()
+    """Functions elsewhere with the text of a capture function of this trail, which triggers run."""
     facts: tuple[Fact, ...] = ()
     """Everything that is in its schema; empty where that was not read."""
     event_triggers: tuple[EventTrigger, ...] = ()
@@ -150,10 +154,12 @@ def read_trail_objects(connection: Connection, schema: str, *, whole: bool = Fal
     With `whole`, also every fact of its schema, which takes a transaction (or savepoint) for a moment.
     """
     parameters = {"schema": schema}
+    functions = tuple(map(_function, fetch(connection, query("functions"), parameters)))
     return TrailObjects(
         schema=schema,
         tables=tuple(map(_table, fetch(connection, query("trail_tables"), parameters))),
-        functions=tuple(map(_function, fetch(connection, query("functions"), parameters))),
+        functions=tuple(function for function in functions if function.schema == schema),
+        moved_out=tuple(function for function in functions if function.schema != schema),
         triggers=tuple(map(_trigger, fetch(connection, query("triggers"), parameters))),
         facts=read_facts(connection, schema) if whole else (),
         from_wal=_read_from_wal(connection, schema),
@@ -186,6 +192,7 @@ def _table(row: dict[str, Any]) -> TrailTable:
 
 def _function(row: dict[str, Any]) -> Function:
     return Function(
+        schema=row["schema"],
         name=row["name"],
         arguments=row["arguments"],
         body=row["body"],

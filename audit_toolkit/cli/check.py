@@ -36,7 +36,7 @@ from audit_toolkit.partitions import Policy, Thresholds, check_partitions, read_
 from audit_toolkit.schema.forged_events import NEWEST, event_findings
 from audit_toolkit.schema.moved_trail import cluster_findings, in_order
 from audit_toolkit.schema.publication import publication_findings, read_publications
-from audit_toolkit.schema.renamed_labels import label_findings
+from audit_toolkit.schema.renamed_within import renamed_findings
 from audit_toolkit.templates import render
 
 if TYPE_CHECKING:
@@ -362,7 +362,7 @@ def _cluster_findings(connection: Connection, objects: TrailObjects) -> Iterator
     yield from _if_permitted(
         connection, lambda: cluster_findings(connection, objects), "place and ids", objects.schema
     )
-    yield from label_findings(connection, objects.schema)
+    yield from renamed_findings(connection, objects.schema)
 
 
 _OF_PARTITIONS_ALONE = {FindingKind.LAST_SUCCESS, FindingKind.NOT_GUARDED}

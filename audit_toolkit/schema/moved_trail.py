@@ -32,7 +32,7 @@ def cluster_findings(connection: Connection, objects: TrailObjects) -> Iterator[
     Raises what psycopg raises where this role may not read the place, the sequence or the events.
     """
     yield from subscriber_findings(objects, _read_subscribed(connection))
-    with _whatever_is_there():
+    with whatever_is_there():
         yield from _own_findings(connection, objects)
 
 
@@ -44,7 +44,7 @@ def unregistered_captures(
     None where the trail was moved: `audit adopt` notes its tables again.
     """
     refused = import_psycopg().errors.InsufficientPrivilege
-    with suppress(refused), _whatever_is_there(), connection.transaction():
+    with suppress(refused), whatever_is_there(), connection.transaction():
         if not read_location(connection, objects.schema).moved:
             functions = read_unregistered(connection, objects.schema).functions
             tables = (objects.captured_by(f) for f in objects.functions if f.name in functions)
@@ -52,7 +52,7 @@ def unregistered_captures(
     return frozenset()
 
 
-def _whatever_is_there() -> suppress:
+def whatever_is_there() -> suppress:
     """Tables that an older release lacks, or that were dropped, are reported by other findings."""
     errors = import_psycopg().errors
     return suppress(
@@ -192,7 +192,7 @@ def _unregistered(table: QualifiedName, message: str, options: Mapping[str, Any]
         severity=Severity.ERROR,
         subject=str(table),
         message=message,
-        remedy=install_command(table, options),
+        remedy=install_command(table, options) + " --upgrade",
     )
 
 

@@ -1,4 +1,5 @@
--- The functions of the audit schema, with what decides whether they can be trusted.
+-- The functions of the audit schema, and its capture functions that were moved out of it, with what decides
+-- whether they can be trusted.
 with refused as materialized (
     -- Owners of partitioned tables that a function captures, to whom PostgreSQL would refuse
     -- to make a partition.
@@ -6,14 +7,13 @@ with refused as materialized (
     from pg_catalog.pg_class as c
     join pg_catalog.pg_trigger as t on t.tgrelid = c.oid
     join pg_catalog.pg_proc as p on p.oid = t.tgfoid
-    join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
     where c.relkind = 'p'
-      and n.nspname = %(schema)s
       and not pg_catalog.has_function_privilege(c.relowner, p.oid, 'execute')
     group by t.tgfoid
 )
 select
     p.oid,
+    n.nspname as schema,
     p.proname as name,
     pg_catalog.pg_get_function_identity_arguments(p.oid) as arguments,
     p.prosrc as body,
@@ -37,4 +37,8 @@ from pg_catalog.pg_proc as p
 join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
 left join refused on refused.tgfoid = p.oid
 where n.nspname = %(schema)s
-order by p.proname
+   or (
+    strpos(p.prosrc, pg_catalog.quote_ident(%(schema)s) || '.captured_as(tg_relid, ') > 0
+    and exists (select from pg_catalog.pg_trigger as t where t.tgfoid = p.oid)
+  )
+order by p.proname, n.nspname

@@ -30,6 +30,27 @@ def orders(trail: Trail) -> Trail:
     return trail
 
 
+@pytest.mark.parametrize("noted", [False, True], ids=["unnoticed", "noticed"])
+def test_a_table_that_was_dropped_and_restored_with_its_triggers(
+    orders: Trail, *, noted: bool
+) -> None:
+    """Nothing tells how old the rows are that came back."""
+    [(triggers,)] = orders.execute(
+        "select string_agg(pg_get_triggerdef(oid) || "
+        "format('; alter table orders enable always trigger %I', tgname), ';') "
+        "from pg_trigger where tgrelid = 'orders'::regclass"
+    )
+    orders.execute("update orders set status = 'paid'; drop table orders")
+    if noted:
+        orders.execute("select audit.note_changes()")
+    orders.execute(f"{ORDERS}; insert into orders values (1, 'new'); {triggers}")
+    if not noted:
+        [said] = warnings(orders, NOW)
+        assert "public.orders was dropped and restored" in said
+    orders.audit("orders")
+    assert gaps(orders) == [("resumed", "the orders" if noted else "capture orders")]
+
+
 def test_installing_again_without_a_break_leaves_no_gap(orders: Trail) -> None:
     for rule in ({}, {"capture": Capture.STATEMENT}, {"exclude": ("status",)}, {}):
         orders.audit("orders", **rule)

@@ -80,6 +80,10 @@ def test_a_tree_that_grew_under_statement_capture_is_found(trail: Trail) -> None
         ("statement_in_tree", "public.cities"),
         ("heir_not_audited", "public.towns"),
     ]
+    trail.execute("insert into towns values (1, 'Rye'); update cities set name = 'Wye'")
+    trail.audit("cities")
+    assert events(trail) == [("cities", "U", "1"), ("cities", "G", None)]
+    assert "rows of other tables" in trail.events()[-1]["new_row"]["reason"]
 
 
 def test_a_baseline_takes_the_rows_of_the_table_itself(trail: Trail) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from audit_toolkit.capture.drift import audited_tables
 from audit_toolkit.capture.pause import plan_resume
+from audit_toolkit.capture.render import plan_uninstall
 from audit_toolkit.capture.secrets import looks_secret
 from audit_toolkit.catalog import Column, read_relations, read_table
 from audit_toolkit.catalog.trail import read_trail_objects
@@ -17,6 +18,7 @@ from audit_toolkit.config import Capture, Interval, Mask, MaskMethod, TrailSetti
 from audit_toolkit.drift import find_drift
 from audit_toolkit.findings import Finding
 from audit_toolkit.migrations.compare import CaptureRequest, read_capture_state
+from audit_toolkit.names import QualifiedName
 from audit_toolkit.plan import apply
 from audit_toolkit.schema import plan_trail
 from tests.plugins.trail import SCHEMA, Trail
@@ -142,6 +144,27 @@ def test_leaves_without_their_truncate_trigger(trail: Trail) -> None:
     assert "leaf_without_trigger" in kinds(found)
     mend(trail, found[0])
     assert drift(trail) == []
+
+
+def test_an_audited_table_that_became_a_partition_of_one(trail: Trail) -> None:
+    """Its own capture is in the way of the root's, and is taken off: as a partition it could not be installed."""
+    trail.execute(
+        "create table visits (id int) partition by range (id); create table early (id int)"
+    )
+    trail.audit("visits")
+    trail.audit("early")
+    trail.execute("alter table visits attach partition early for values from (0) to (9)")
+    missing, left = drift(trail)
+    assert (missing.kind, left.kind) == ("leaf_without_trigger", "leaf_audited")
+    mend(trail, missing)
+    assert drift(trail) == [left]
+    assert left.remedy == "audit uninstall --table public.early --upgrade"
+    end = plan_uninstall(QualifiedName("public", "early"), SCHEMA)
+    apply(end, trail.connection)
+    assert drift(trail) == []
+    trail.execute("insert into visits values (1); truncate early")
+    rows = [(event["table_name"], event["action"]) for event in trail.events()]
+    assert rows[-2:] == [("visits", "I"), ("visits", "D")]
 
 
 @pytest.mark.parametrize("mend_by", ["remedy", "noting"])

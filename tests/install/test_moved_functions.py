@@ -70,6 +70,34 @@ def test_a_capture_function_that_was_moved_goes_on_and_is_moved_back(
     assert not trail.execute("select from audit.logged_actions as e where e::text like '%xyz%'")
 
 
+def test_a_capture_function_that_was_moved_hides_nothing_else_that_is_wrong(trail: Trail) -> None:
+    trail.execute(PEOPLE)
+    trail.audit("people", exclude=("note",))
+    trail.execute(MOVES["schema and name"])
+    trail.execute("""
+        drop trigger "00_audit_row" on people;
+        create trigger "00_audit_row" after update on people for each row execute function app."it's mine"();
+        drop trigger "00_audit_truncate" on people;
+        create table others (id int);
+        create trigger zz after insert on others for each row execute function app."it's mine"();
+        alter table people rename note to remark
+    """)
+    found = found_in(trail)
+    assert [(one.kind, one.subject) for one in found] == [
+        ("function_moved", "public.others, public.people"),
+        ("foreign_trigger", "zz on public.others"),
+        ("trigger_changed", '"00_audit_row" on public.people'),
+        ("trigger_missing", '"00_audit_truncate" on public.people'),
+        ("hidden_column_gone", "public.people.note"),
+        ("capture_outdated", "public.people"),
+    ]
+    for one in found[:2]:
+        carry_out(trail, one)
+    assert found_in(trail) == found[2:]
+    trail.audit("people", exclude=("remark",))
+    assert found_in(trail) == []
+
+
 def test_a_function_of_somebody_else_with_the_text_of_ours_is_foreign(trail: Trail) -> None:
     trail.execute(PEOPLE + "; create table others (id int primary key)")
     trail.audit("people")

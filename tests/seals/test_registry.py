@@ -33,6 +33,9 @@ def test_a_row_of_the_registry_that_was_removed_is_found(orders: Trail) -> None:
     assert found(orders) == [("capture_unregistered", "public.orders")]
     orders.audit("orders")
     assert found(orders) == []
+    last = orders.events()[-1]
+    assert last["action"] == "G"
+    assert last["new_row"]["reason"].startswith("the registry of captured tables did not have it")
 
 
 def test_capture_that_was_removed_with_its_row_is_found(orders: Trail) -> None:

@@ -24,8 +24,8 @@ from audit_toolkit.trail import (
     table_at,
 )
 from audit_toolkit.trail.blame import find_blame
-from tests.moving.words import run
-from tests.plugins.trail import SCHEMA, Trail
+from tests.moving.words import findings, mend, run
+from tests.plugins.trail import SCHEMA, Trail, warnings
 from tests.timetravel.words import Audit
 
 ORDERS = "create table orders (id int primary key, status text)"
@@ -312,6 +312,34 @@ def test_a_name_that_only_a_transaction_with_a_snapshot_knew(orders: Trail, isol
             ("I", "orders", "1"),
             ("M", "a", None),
         ]
+
+
+def test_names_that_columns_exchanged_before_a_transaction_that_notes_nothing(trail: Trail) -> None:
+    trail.execute("create table people (id int primary key, first text, last text)")
+    trail.audit("people")
+    trail.execute("insert into people values (1, 'a', 'b')")
+    exchange = """
+        alter table people rename first to x;
+        alter table people rename last to first;
+        alter table people rename x to last
+    """
+    trail.execute(exchange)
+    asked = "select first, last from audit.row_at(null::people, '1', now())"
+    assert warnings(trail, asked) == []
+    trail.execute("begin isolation level serializable; update people set first = 'c'; commit")
+    [said] = warnings(trail, asked)
+    assert "exchanged names" in said
+    remedies = {found["kind"]: found["remedy"] for found in findings(trail)}
+    assert remedies["columns_exchanged"] == "audit baseline --table public.people --reason REASON"
+    mend(trail)
+    assert findings(trail) == []
+    assert warnings(trail, asked) == []
+    assert trail.execute(asked) == [("c", "a")]
+    trail.execute("begin; select pg_current_xact_id()")
+    with trail.database.connect() as other:
+        other.execute("update people set first = 'd'")
+    trail.execute(f"{exchange}; select audit.note_changes(); commit")
+    assert warnings(trail, asked) == []  # what others wrote was before the exchange
 
 
 def test_a_partitioned_table_under_its_names(trail: Trail) -> None:

@@ -74,7 +74,7 @@ begin
           and (
               p.proname like 'capture\_%'
               or p.proname like 'replay\_%'
-              or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'partitions_restored', 'name_told', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'columns_meant', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              or p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'partitions_restored', 'name_told', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'columns_in_doubt', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'columns_meant', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
           )
     ) as present (shown, owner, comment, has_no_comment)
     where owner <> all (trusted)
@@ -130,7 +130,7 @@ from (
     select 'function ' || oid::regprocedure, '', proacl, proowner
     from pg_proc
     where pronamespace = to_regnamespace('audit')
-      and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'partitions_restored', 'name_told', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'columns_meant', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+      and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'partitions_restored', 'name_told', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'columns_in_doubt', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'columns_meant', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
     union all
     select 'schema ' || quote_ident(nspname), '', nspacl, nspowner
     from pg_namespace
@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "8ed4f30dfc83004b5e95e632ca301443cb58eea6c15a2b0460838090444c6187"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "a08d3d3c2e132e0c0bb6fdcebe099ba116d1403e03fb4997e388337aedf4140b"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -1719,6 +1719,7 @@ declare
     partitions_now jsonb;
     changed jsonb;
     relabelled jsonb;
+    in_doubt boolean;
     told text[];
     noted integer := 0;
     by_ddl constant jsonb :=
@@ -1851,6 +1852,18 @@ begin
                 'since', known.sound_at)) || by_ddl, ddl ->> 'query');
             noted := noted + 1;
         end if;
+        in_doubt := has_events and columns_now <> known.columns
+            and audit.columns_in_doubt(known.function_name);
+        if in_doubt then
+            insert into audit.logged_actions (schema_name, table_name, action, new_row)
+            values (present.schema_name, present.table_name, 'G', jsonb_strip_nulls(jsonb_build_object(
+                'capture', 'resumed',
+                'exchanged', true,
+                'reason', 'columns exchanged names, or took former ones, and rows were written before'
+                    ' that was noted: their values may be in other columns',
+                'since', known.sound_at)));
+            noted := noted + 1;
+        end if;
         if has_events and columns_now <> known.columns and changed - 'change' <> '{}' then
             insert into audit.logged_actions (schema_name, table_name, action, new_row, query)
             values (present.schema_name, present.table_name, 'M', changed
@@ -1893,8 +1906,8 @@ begin
             deltas_after = coalesce(
                 pg_sequence_last_value('audit.logged_actions_event_id_seq'), 0
             ),
-            whole_after = case when relabelled is null then c.whole_after end,
-            whole_since = case when relabelled is null then c.whole_since end,
+            whole_after = case when relabelled is null and not in_doubt then c.whole_after end,
+            whole_since = case when relabelled is null and not in_doubt then c.whole_since end,
             meant_columns = case when on_table <> c.relation_id then '{}' else c.meant_columns end,
             -- Restored, it has other numbers. A name that is not there
             -- keeps the column hidden that it stood for.
@@ -2341,7 +2354,7 @@ begin
             join pg_proc as p on p.oid = command.objid
             where command.classid = 'pg_proc'::regclass
               and p.pronamespace = 'audit'::regnamespace
-              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'partitions_restored', 'name_told', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'columns_meant', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and p.proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'partitions_restored', 'name_told', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'columns_in_doubt', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'columns_meant', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             limit 1;
         end if;
     end if;
@@ -2471,6 +2484,48 @@ as $body$
 $body$;
 
 revoke all on function audit.columns_are_noted(text, oid) from public;
+
+create or replace function audit.columns_in_doubt(of_function text)
+    returns boolean
+    language sql
+    stable
+    set search_path = pg_catalog, pg_temp
+as $body$
+    select exists (
+        select
+        from audit.captured_tables as c
+        join pg_class as t on t.oid = c.relation_id
+        join pg_namespace as n on n.oid = t.relnamespace
+        join pg_attribute as a on a.attrelid = t.oid and a.attnum > 0 and not a.attisdropped
+        cross join (
+            select
+                pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next,
+                pg_current_xact_id_if_assigned() as own
+        ) as present
+        cross join lateral (
+            -- The number in a row of the catalogue has 32 bits; none is further away than half of that.
+            select greatest(
+                next + ((a.xmin::text::bigint - next) & 4294967295 # 2147483648) - 2147483648, 3
+            )::text::xid8 as number
+        ) as ddl
+        where c.function_name = of_function
+          and ddl.number is distinct from present.own
+          and not audit.is_elsewhere()
+          and exists (
+              select from jsonb_each(c.columns) as noted (number, entry)
+              where entry ->> 'name' = a.attname and number <> a.attnum::text
+          )
+          and exists (
+              select from audit.logged_actions as e
+              where (e.schema_name, e.table_name) in ((c.schema_name, c.table_name), (n.nspname, t.relname))
+                and e.action in ('I', 'U', 'D')
+                and e.transaction_id is distinct from present.own
+                and e.transaction_id >= ddl.number
+          )
+    )
+$body$;
+
+revoke all on function audit.columns_in_doubt(text) from public;
 
 create or replace function audit.noted_as(
     of_function text, schema_installed text, table_installed text
@@ -3065,6 +3120,8 @@ declare
     captures oid;
     last_event record;
     former record;
+    takes_statements boolean;
+    is_on boolean;
     changed text;
     meant jsonb;
     columns_changed jsonb;
@@ -3098,6 +3155,9 @@ begin
         and known.triggers <> '{}'
         and known.triggers = audit.triggers_of(relation, known.function_name)
     then
+        takes_statements := obj_description(
+            to_regproc(format('%I.%I', 'audit', known.function_name)), 'pg_proc'
+        )::jsonb #>> '{options,capture}' = 'statement';
         changed := case
             when known.code <> audit.code_of(known.function_name)
                 then 'its capture function was changed by hand: changes may be missing'
@@ -3105,11 +3165,10 @@ begin
                 then 'its primary key was changed: events of before have the former key'
             when audit.has_withheld(known.function_name)
                 then 'a column to be hidden was renamed or dropped: values of other columns were left out'
-            when obj_description(
-                to_regproc(format('%I.%I', 'audit', known.function_name)), 'pg_proc'
-            )::jsonb #>> '{options,capture}' = 'statement'
-                and exists (select from pg_subscription_rel where srrelid = relation)
+            when takes_statements and exists (select from pg_subscription_rel where srrelid = relation)
                 then 'rows that replication brought were not recorded'
+            when takes_statements and exists (select from pg_inherits where relation in (inhparent, inhrelid))
+                then 'it is in an inheritance tree: rows of other tables were recorded as its own, or missed'
             when audit.has_truncated_leaf(relation, known.function_name)
                 then 'a partition that came since may have been truncated, which was not recorded'
         end;
@@ -3126,8 +3185,8 @@ begin
         where c.relation_id = relation;
         return;
     end if;
-    if not found and exists (
-        -- Capture installed by a release without a registry.
+    is_on := known.function_name is null and exists (
+        -- Capture that is not in the registry.
         select from pg_trigger as t
         join pg_proc as p on p.oid = t.tgfoid
         where t.tgrelid = relation
@@ -3137,7 +3196,15 @@ begin
               select from audit.captured_tables as c
               where c.function_name = note_beginning.function_name
           )
-        having bool_and(t.tgenabled = 'A')
+        having bool_and(t.tgenabled = 'A'));
+    if is_on and not exists (
+        -- Releases without a registry said nothing of capture; otherwise it was taken out of it.
+        select from audit.logged_actions as e
+        where e.schema_name = name_of.schema_name
+          and e.table_name = name_of.table_name
+          and e.row_key is null
+          and e.action = 'M'
+          and e.new_row ->> 'change' in ('capture', 'dropped')
     ) then
         perform audit.note_former(relation, function_name);
         return;
@@ -3216,6 +3283,7 @@ begin
         'reason', case
             when former is null and last_event.action = 'M' and last_event.new_row ->> 'change' = 'dropped'
                 then 'the table was made anew'
+            when is_on then 'the registry of captured tables did not have it: changes may be missing'
             else 'capture was installed again; it was off for a while'
         end)));
 end
@@ -5818,6 +5886,26 @@ begin
             known := null;
         end if;
     end if;
+    if may_look and known is null then
+        -- Restored under another name: it has another number, and the function of before.
+        select
+            k.schema_name, k.table_name, null::jsonb as columns, k.function_name,
+            false as has_other_columns
+        into known
+        from audit.captured_tables as k
+        where (k.schema_name, k.table_name) <> (wanted_schema, wanted_table)
+          and (
+            -- On it, and not on the one that the registry has.
+            select bool_or(t.tgrelid = relation and t.tgtype & 28 <> 0)
+                and not bool_or(t.tgrelid = k.relation_id)
+            from pg_trigger as t
+            join pg_proc as p on p.oid = t.tgfoid
+            where t.tgrelid in (relation, k.relation_id)
+              and p.pronamespace = 'audit'::regnamespace
+              and p.proname = k.function_name
+        )
+        limit 1;
+    end if;
     if not may_look or known is null then
         if relation is not null and not exists (
             select from pg_trigger as t
@@ -6909,7 +6997,7 @@ create or replace function audit.warn_of_triggers(wanted_schema text, wanted_tab
 as $body$
 declare
     relation oid := to_regclass(format('%I.%I', wanted_schema, wanted_table));
-    known record;
+    known audit.captured_tables;
 begin
     if relation is null then
         return;
@@ -6930,17 +7018,29 @@ begin
             ),
             hint = 'audit check says how to enable it';
     elsif has_table_privilege('audit.captured_tables', 'select') then
-        select c.function_name, c.triggers, c.code, c.columns into known
+        -- A table that was dropped and restored has another number, and the function of before.
+        select c.* into known
         from audit.captured_tables as c
-        where c.relation_id = relation;
+        where c.relation_id = relation or c.function_name in (
+            select p.proname
+            from pg_trigger as t
+            join pg_proc as p on p.oid = t.tgfoid
+            where t.tgrelid = relation
+              and p.pronamespace = 'audit'::regnamespace
+        )
+        order by c.relation_id = relation desc
+        limit 1;
         if known.triggers <> '{}'
             and known.triggers <> audit.triggers_of(relation, known.function_name)
             and not audit.is_elsewhere()
         then
             raise warning using
                 message = format(
-                    'audit: capture of %I.%I was disabled and enabled by hand:'
-                        ' changes made meanwhile are unknown',
+                    case when known.relation_id = relation
+                        then 'audit: capture of %I.%I was disabled and enabled by hand:'
+                            ' changes made meanwhile are unknown'
+                        else 'audit: %I.%I was dropped and restored: its rows may not be as events left them'
+                    end,
                     wanted_schema, wanted_table),
                 hint = 'audit check says how to record the gap';
         elsif known.code <> audit.code_of(known.function_name) then
@@ -6961,6 +7061,13 @@ begin
                     'audit: labels of an enum of %I.%I were renamed: events of before have the former ones',
                     wanted_schema, wanted_table),
                 hint = 'audit baseline records the rows as they are now';
+        elsif audit.columns_in_doubt(known.function_name) then
+            raise warning using
+                message = format(
+                    'audit: columns of %I.%I exchanged names, or took former ones, and rows were written'
+                        ' before the trail noted that: their values may be in other columns',
+                    wanted_schema, wanted_table),
+                hint = 'audit baseline notes it, and records the rows as they are now';
         end if;
     end if;
 end
@@ -7101,7 +7208,9 @@ declare
 begin
     perform audit.warn_of_partitions(wanted_schema, wanted_table, wanted_key, moment, names);
     for called in select * from audit.names_of(wanted_schema, wanted_table, names) loop
-        select e.action_tstamp, e.new_row ->> 'since' as since, e.new_row ? 'labels' as of_labels into gap
+        select e.action_tstamp, e.new_row ->> 'since' as since, e.new_row ? 'labels' as of_labels,
+            e.new_row ? 'exchanged' as of_names
+        into gap
         from audit.logged_actions as e
         where e.schema_name = called.schema_name and e.table_name = called.table_name
           and e.row_key is null
@@ -7117,6 +7226,8 @@ begin
                     case
                         when gap.of_labels then 'audit: labels of an enum of %I.%I were renamed at some time'
                             ' between %s and %s: rows may have had other values'
+                        when gap.of_names then 'audit: columns of %I.%I exchanged names at some time'
+                            ' between %s and %s: values may be in other columns'
                         else 'audit: capture of %I.%I was off at some time between %s and %s:'
                             ' changes may be missing'
                     end,
@@ -7127,7 +7238,7 @@ begin
     gap := null;
     for called in select * from audit.names_of(wanted_schema, wanted_table, names) loop
         select e.event_id, e.action_tstamp, e.new_row ->> 'capture' as capture,
-            e.new_row ? 'labels' as of_labels
+            e.new_row ? 'labels' as of_labels, e.new_row ? 'exchanged' as of_names
         into gap
         from audit.logged_actions as e
         where e.schema_name = called.schema_name and e.table_name = called.table_name
@@ -7168,6 +7279,10 @@ begin
             when gap.of_labels then format(
                 'audit: labels of an enum of %I.%I were renamed before %s:'
                     ' events of before have the former ones',
+                wanted_schema, wanted_table, gap.action_tstamp)
+            when gap.of_names then format(
+                'audit: columns of %I.%I exchanged names before %s, and rows were written before that was'
+                    ' noted: their values may be in other columns',
                 wanted_schema, wanted_table, gap.action_tstamp)
             when gap.capture = 'paused' then format(
                 'audit: capture of %I.%I has been paused since %s: changes made since then are unknown',
@@ -8032,6 +8147,9 @@ comment on function audit.captured_relation(text)
 comment on function audit.columns_are_noted(text, oid)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
+comment on function audit.columns_in_doubt(text)
+    is '{"tool": "audit-toolkit", "version": "0.3.0"}';
+
 comment on function audit.noted_as(text, text, text)
     is '{"tool": "audit-toolkit", "version": "0.3.0"}';
 
@@ -8309,7 +8427,7 @@ begin
             select 'function ' || oid::regprocedure, proacl, proowner
             from pg_catalog.pg_proc
             where pronamespace = 'audit'::regnamespace
-              and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'partitions_restored', 'name_told', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'columns_meant', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
+              and proname in ('revoke_all', 'refuse_change', 'refuse_others', 'guard_relation', 'leaves', 'make_leaf', 'merkle_root', 'leaf_digest', 'ensure_past', 'ensure_partitions', 'mask', 'pick', 'stand_in', 'plain_type', 'columns_now', 'has_columns', 'known_part', 'columns_carried', 'names_now', 'disguised', 'image_sql', 'image_by', 'image_of', 'image_expression', 'hand_over', 'columns_of', 'changed_columns', 'partitions_of', 'triggers_of', 'code_of', 'table_with_capture', 'require_owner', 'let_owner_partition', 'columns_restored', 'partitions_restored', 'name_told', 'note_changes_by', 'note_changes', 'present_home', 'is_elsewhere', 'note_coverage', 'note_ddl', 'guard_ddl', 'captured_as', 'captured_relation', 'columns_are_noted', 'columns_in_doubt', 'noted_as', 'noted_by', 'is_noted', 'note_here', 'note_again', 'is_second_trigger', 'is_as_installed', 'await_wal', 'read_from_wal', 'record_by_triggers', 'has_other_key', 'has_withheld', 'has_truncated_leaf', 'note_former', 'note_beginning', 'begin_capture', 'columns_meant', 'note_capture', 'note_put_back', 'end_capture', 'record_gap', 'write_event', 'record_event', 'doubtful_events', 'note_dropped', 'maintain_limits', 'maintain_lock', 'maintain_interval', 'maintain_create', 'maintain_cap', 'maintain_past', 'maintain_validate', 'maintain_relabel', 'maintain_detach', 'maintain_finish', 'maintain_drop', 'maintain_hold', 'maintain_note', 'maintain_timeline', 'maintain_has_rows', 'archive_begin', 'archive_end', 'archive_note', 'archive_note_export', 'redacted', 'destroy_salt', 'refuse_redacted', 'holds_changes_only', 'row_before', 'present_period', 'deltas_after', 'redactable', 'erase_events', 'announce_redaction', 'redact', 'seal_leaves', 'seal_relations', 'seal_salts', 'seal_begin', 'seal_reach', 'seal_block', 'seal_add', 'seal_note', 'former_columns', 'as_called_now', 'names_known', 'moved_to', 'name_now', 'names_of', 'require_life', 'audited_table', 'row_key_of', 'equal_keys', 'has_row', 'row_stayed', 'row_known_since', 'require_reach', 'require_known', 'require_whole', 'warn_of_triggers', 'warn_of_absence', 'warn_of_partitions', 'warn_of_gap', 'row_image_at', 'row_images_at', 'row_at', 'table_at', 'history')
             union all
             select 'schema ' || quote_ident(nspname), nspacl, nspowner
             from pg_catalog.pg_namespace
