@@ -6,11 +6,8 @@ import json
 import os
 import random
 import shutil
-import signal
-import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import psycopg
@@ -372,56 +369,6 @@ def test_in_parallel_and_since(sealed: Sealed, monkeypatch: pytest.MonkeyPatch) 
     later = sealed.verify(since=462)
     assert [f.subject for f in later.findings] == ["event 4096", "event 9001"]
     assert later.verified < one.verified
-
-
-WRITER = """
-import random, sys, psycopg
-rng = random.Random(int(sys.argv[2]))
-with psycopg.connect(sys.argv[1], autocommit=True) as c:
-    for n in range(int(sys.argv[3])):
-        key = int(sys.argv[2]) * 100000 + n
-        c.execute("begin")
-        c.execute("insert into orders values (%s, 'w', null)", [key])
-        c.execute("update orders set status = 'x' where id = %s", [key])
-        end = rng.random()
-        if end < 0.3:
-            c.execute("rollback")
-        else:
-            c.execute("commit")
-"""
-
-
-def test_no_false_alarm_beside_writers_rollbacks_and_killed_sealers(unsealed: Sealed) -> None:
-    rounds = int(os.environ.get("SEAL_ROUNDS", "40"))
-    dsn = unsealed.trail.database.dsn
-    writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, dsn, str(number), str(rounds * 5)])
-        for number in (1, 2)
-    ]
-    rng = random.Random(3)
-    sealer = [sys.executable, "-m", "audit_toolkit", "seal", "--key", str(unsealed.key)]
-    sealer += ["--checkpoint-to", str(unsealed.kept), "--every", "1ms", "--dsn", dsn]
-    kills = 0
-    while any(writer.poll() is None for writer in writers) or not kills:
-        with subprocess.Popen(
-            sealer, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as process:
-            time.sleep(0.7 + rng.random())
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-    assert [writer.wait() for writer in writers] == [0, 0]
-    deadline = time.monotonic() + 30
-    while True:  # the server has yet to notice that the last one was killed
-        try:
-            unsealed.seal()
-            break
-        except BusyError:
-            assert time.monotonic() < deadline
-    report = unsealed.verify()
-    assert report.findings == []
-    assert report.checkpoint is not None
-    assert report.unsealed == 0
-    assert report.outside >= 1
 
 
 def test_prepared_transactions_are_waited_for(sealed: Sealed, prepares: None) -> None:
