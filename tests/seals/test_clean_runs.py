@@ -190,7 +190,9 @@ class Runs:
         return report.unsealed
 
     def _outside(self) -> list[tuple[str, str]]:
-        return read_outside([str(self.kept)]) if self.kept.exists() else []
+        """What sealers brought there; none may have come so far, or only to make the folder."""
+        kept = any(self.kept.glob("*/[!.]*.checkpoint"))
+        return read_outside([str(self.kept)]) if kept else []
 
     def _seal(self, *more: str) -> list[str]:
         key = str(self.folder / "seal.key")
