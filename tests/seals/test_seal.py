@@ -359,6 +359,9 @@ def test_in_parallel_and_since(sealed: Sealed, monkeypatch: pytest.MonkeyPatch) 
     module = sys.modules[module_verify.__module__]
     monkeypatch.setattr(module, "PARALLEL_FROM", 0)
     assert sealed.verify(jobs=2) == sealed.verify(jobs=1)
+    assert [sealed.verify(jobs, since).findings for jobs in (1, 2) for since in (9000, 9462)] == [
+        []
+    ] * 4
     sealed.tamper(
         "update audit.logged_actions set role_name = 'x' where event_id in (100, 9001)",
         "delete from audit.logged_actions where event_id = 4096",
@@ -366,9 +369,14 @@ def test_in_parallel_and_since(sealed: Sealed, monkeypatch: pytest.MonkeyPatch) 
     one, two = sealed.verify(jobs=1), sealed.verify(jobs=2)
     assert one.findings == two.findings
     assert [f.subject for f in one.findings] == ["event 4096", "event 100", "event 9001"]
-    later = sealed.verify(since=462)
-    assert [f.subject for f in later.findings] == ["event 4096", "event 9001"]
-    assert later.verified < one.verified
+    for jobs in (1, 2):
+        later = sealed.verify(jobs=jobs, since=462)
+        assert [f.subject for f in later.findings] == ["event 4096", "event 9001"]
+        assert later.verified == one.verified - 461
+        latest = sealed.verify(jobs=jobs, since=9000)
+        assert ([f.subject for f in latest.findings], latest.verified) == (["event 9001"], 461)
+        counted = sealed.verify(jobs=jobs, since=9462).findings  # what is not read is counted
+        assert [f.kind for f in counted] == ["seal_record_changed"]
 
 
 def test_prepared_transactions_are_waited_for(sealed: Sealed, prepares: None) -> None:
