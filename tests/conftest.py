@@ -25,6 +25,7 @@ pytest_plugins = [
     "tests.plugins.trail",
     "tests.plugins.rotating",
     "tests.plugins.command",
+    "tests.plugins.buckets",
 ]
 
 KEPT = ("AUDIT_PG_BIN", "AUDIT_TEST_DSN")

@@ -75,7 +75,9 @@ def verify(
     keys = read_public_keys(key)
     outside = read_outside(checkpoints or ())
     archived = _Archived.open(archive) if archive else None
-    first = _size_of(since) if since else 0
+    first, since_note = _read_since(since) if since else (0, None)
+    if since_note and since_note[1] not in {note for _, note in outside}:
+        outside.append(since_note)
     with open_database(dsn, config) as connection, _progress() as progress:
         report = verify_trail(
             connection,
@@ -87,6 +89,9 @@ def verify(
             dsn=find_address(dsn, config),
             progress=progress,
         )
+    if since_note is None and report.checkpoint and first > report.checkpoint.size:
+        sealed = counted(report.checkpoint.size, "event")
+        raise UsageError(f"--since: {first:,} is more than what is sealed, {sealed}")
     if archived:
         report.findings += archived.findings(keys, report)
     _warn(report)
@@ -164,12 +169,13 @@ def _not_signed(manifest: Manifest, redaction: int, report: Report) -> Finding:
     )
 
 
-def _size_of(text: str) -> int:
+def _read_since(text: str) -> tuple[int, tuple[str, str] | None]:
+    """The number of events, and the checkpoint that has it, which is one that was kept outside like any other."""
     if text.isdecimal():
-        return int(text)
-    ((_, note),) = read_outside([text])[-1:]
+        return int(text), None
+    found = read_outside([text])[-1]
     try:
-        return Checkpoint.parse(Note.parse(note).text).size
+        return Checkpoint.parse(Note.parse(found[1]).text).size, found
     except Exception as error:
         raise UsageError(f"--since: {text} is not a checkpoint") from error
 

@@ -42,6 +42,7 @@ _LONGEST_NOTE = 2**20
 """Bytes; nothing longer is one of ours."""
 TIMEOUT = 60
 _NUMBER = re.compile(r"(\d{20})\.checkpoint")
+_BUCKETS = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss"}
 _TSA_TYPE = "application/timestamp-query"
 
 
@@ -57,6 +58,9 @@ class Sink(Protocol):
 
     def newest(self, origin: str) -> tuple[int, str] | None:
         """The largest one that it keeps, as (events, note); None where it has none, or cannot be asked."""
+
+    def lacks_stamp(self, checkpoint: Checkpoint) -> bool:
+        """Whether it could keep a time stamp of this checkpoint, and has none. Raises `AuditError`."""
 
 
 def open_sink(address: str) -> Sink:
@@ -139,6 +143,10 @@ class DirectorySink:
         found = _last(file.name for file in folder.glob(f"*{ENDING}"))
         return (found[0], _note_or_nothing(folder / found[1])) if found else None
 
+    def lacks_stamp(self, checkpoint: Checkpoint) -> bool:
+        """Whether there is no such file."""
+        return not (self.path / file_name(checkpoint)).with_suffix(STAMP).exists()
+
 
 def _flush_folder(folder: Path) -> None:
     if os.name == "posix":
@@ -186,9 +194,10 @@ class StoreSink:
                 if filesystem.cat_file(path) != note.encode():
                     raise _forked(path, checkpoint)
             else:
-                filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+                if _has_folders(filesystem):
+                    filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
                 filesystem.pipe_file(path, note.encode())
-            stamped = path.removesuffix(ENDING) + STAMP
+            stamped = _stamp_of(path)
             if stamp and not filesystem.exists(stamped):
                 filesystem.pipe_file(stamped, stamp)
 
@@ -205,6 +214,12 @@ class StoreSink:
             content: bytes = filesystem.cat_file(f"{folder}/{found[1]}", start=0, end=_LONGEST_NOTE)
             return found[0], content.decode(errors="replace")
 
+    def lacks_stamp(self, checkpoint: Checkpoint) -> bool:
+        """Whether there is no such object."""
+        filesystem, root = self._open()
+        with _storage_errors(self.address):
+            return not filesystem.exists(_stamp_of(f"{root}/{file_name(checkpoint)}"))
+
     def notes(self) -> list[tuple[str, str]]:
         """All checkpoints that are kept there, as (where, note)."""
         filesystem, root = self._open()
@@ -213,6 +228,16 @@ class StoreSink:
             read = (filesystem.cat_file(name, start=0, end=_LONGEST_NOTE) for name in names)
             notes = [content.decode(errors="replace") for content in read]
             return list(zip(names, notes, strict=True))
+
+
+def _stamp_of(path: str) -> str:
+    return path.removesuffix(ENDING) + STAMP
+
+
+def _has_folders(filesystem: Any) -> bool:
+    """Not in a bucket; and some drivers would make one, without any lock, where its name is misspelt."""
+    protocols = filesystem.protocol
+    return _BUCKETS.isdisjoint([protocols] if isinstance(protocols, str) else protocols)
 
 
 class _storage_errors:  # noqa: N801 - it reads like a function
@@ -267,6 +292,10 @@ class CommandSink:
     def newest(self, origin: str) -> tuple[int, str] | None:  # noqa: ARG002 - nobody can be asked
         """Nobody can be asked."""
         return None
+
+    def lacks_stamp(self, checkpoint: Checkpoint) -> bool:  # noqa: ARG002
+        """It gets none."""
+        return False
 
 
 def read_outside(addresses: Iterable[str]) -> list[tuple[str, str]]:
@@ -422,7 +451,12 @@ def deliver(
     timestamp: str | None = None,
 ) -> list[Delivered]:
     """Hand a checkpoint to every sink that does not have it yet; what fails keeps no other from having it."""
-    missing = [sink for sink in sinks if (known.get(sink.address) or 0) < checkpoint.size]
+    missing = [
+        sink
+        for sink in sinks
+        if (known.get(sink.address) or 0) < checkpoint.size
+        or (timestamp and _lacks_stamp(sink, checkpoint))
+    ]
     found = [
         Delivered(address=sink.address, size=known[sink.address])
         for sink in sinks
@@ -441,6 +475,14 @@ def deliver(
         except AuditError as error:
             found.append(_failed(sink.address, known.get(sink.address), error))
     return found
+
+
+def _lacks_stamp(sink: Sink, checkpoint: Checkpoint) -> bool:
+    """As an authority may have failed before; a place that cannot be asked fails again when it gets the checkpoint."""
+    try:
+        return sink.lacks_stamp(checkpoint)
+    except AuditError:
+        return True
 
 
 def _failed(address: str, size: int | None, error: AuditError) -> Delivered:

@@ -136,6 +136,8 @@ class Checked:
     """Of its whole tiles."""
     last: list[bytes] = field(default_factory=list)
     """The hashes of a last tile that is not full."""
+    first_read: int = -(2**63)
+    """The id behind the entries whose events are not read."""
     verified: int = 0
     changed: list[int] = field(default_factory=list)
     removed: list[int] = field(default_factory=list)
@@ -374,12 +376,11 @@ def check_segment(
     for number, pairs in groupby(expected, key=lambda pair: block_of(pair[0])):
         start, end = number * IDS, number * IDS + IDS - 1
         ids, hashes = map(list, zip(*pairs, strict=True))
-        if segment.skip and position == segment.first_id:
-            position = ids[0]  # earlier ids are not read
+        position = max(position, checked.first_read)
         reader.between(position, min(start, ids[0]) - 1)
         reader.compare(max(start, position), min(end, segment.last_id), ids, hashes)
         position = end + 1
-    reader.between(position, segment.last_id)
+    reader.between(max(position, checked.first_read), segment.last_id)
     return checked
 
 
@@ -414,8 +415,10 @@ def _expected(
             else:
                 checked.last = hashes
             pairs = list(zip(ids, hashes, strict=False))
+            if skip and ids:
+                checked.first_read = ids[min(skip, width) - 1] + 1
             yield from pairs[skip:]
-            skip = max(0, skip - len(pairs))
+            skip = max(0, skip - width)
 
 
 def _tile_changed(level: int, tile: int) -> Finding:

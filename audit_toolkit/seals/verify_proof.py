@@ -36,6 +36,7 @@ TIMES = ("action_tstamp", "transaction_tstamp")
 MEMBERS = {"format", "event", "salts", "redacted", "index", "path", "checkpoint"}
 MEMBERS_LEFT = {"text", "salt", "index", "path", "note"}
 NEWER = "if a later release made it, take the verifier of that release"
+ROTATED = "if the key was rotated, ask for the public keys of now"
 LEFT = "audit-toolkit: what a redaction left of sealed events"
 COLUMNS = {"event_id", "transaction_id", *TIMES, *TEXTS, *SLOTS}
 _EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 - Python 3.9 has no datetime.UTC
@@ -226,7 +227,9 @@ def _signed_lines(note: str, key: str, what: str) -> tuple[str, list[str]]:
     text, signatures = _read_note(note, what)
     signed = [data[4:] for by, data in signatures if by == name and data[:4] == key_id]
     if not signed:
-        raise ProofError(f"{what} is not signed with {name}+{key_id.hex()}")
+        others = [f"{by}+{data[:4].hex()}" for by, data in signatures if by == name]
+        instead = f", but names {', '.join(others)}: {ROTATED}" if others else ""
+        raise ProofError(f"{what} is not signed with {name}+{key_id.hex()}{instead}")
     if not all(is_signed(public, text.encode(), signature) for signature in signed):
         raise ProofError(f"the signature of {what} is wrong")
     return name, text.split("\n")

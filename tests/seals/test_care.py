@@ -148,11 +148,12 @@ def authority(tmp_path: Path) -> Iterator[str]:
 
 def test_checkpoints_are_time_stamped(sealed: Sealed, authority: str, tmp_path: Path) -> None:
     sealed.execute(MORE.format(2))
-    sinks = [open_sink(str(tmp_path / "stamped"))]
-    run = run_seal(
-        sealed.connection, "audit", read_key(sealed.key), sinks=sinks, timestamp=authority
-    )
-    assert run.failed == ()
+    sinks = [open_sink(str(tmp_path / "stamped")), open_sink("command:true")]
+    for address, failed in (("http://127.0.0.1:1/", 1), (authority, 0)):
+        run = run_seal(
+            sealed.connection, "audit", read_key(sealed.key), sinks=sinks, timestamp=address
+        )
+        assert len(run.failed) == failed
     [note] = (tmp_path / "stamped").rglob("*.checkpoint")
     stamp = note.with_suffix(".tsr")
     chain = ["-CAfile", str(tmp_path / "root.pem"), "-untrusted", str(tmp_path / "between.pem")]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import sys
 import threading
 import time
 from collections import Counter
@@ -20,9 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import cycle
-from multiprocessing import get_context
 from pathlib import Path
-from runpy import run_module
 from typing import Any
 
 import psycopg
@@ -34,29 +31,12 @@ from audit_toolkit.seals import new_key, write_key
 from tests.plugins.cluster import directory_in_memory
 from tests.plugins.rotating import install
 from tests.plugins.trail import audit
+from tests.seals.writers import ORDERS, SETTINGS, WRITERS, start_command, transaction
 
-START = get_context("forkserver")
-"""Starts commands: what they import is in it, or most of the time would go there."""
-START.set_forkserver_preload(
-    [
-        *(f"audit_toolkit.cli.{name}" for name in ("app", "seal", "verify", "reconcile", "redact")),
-        *("audit_toolkit.cli.maintain", "audit_toolkit.cli.archive.verify", "pyarrow.parquet"),
-        *("cryptography.hazmat.primitives.asymmetric.ed25519", "rich.progress", __name__),
-    ]
-)
-WRITERS, KEYS = 8, 40
-"""Each writer has so many rows, and now and then changes those of another."""
 PEOPLE = 5000
 """The first key of the rows whose notes are erased."""
 HANGS = 900
 """Seconds after which a command is taken for one that never ends."""
-SETTINGS = {
-    "max_prepared_transactions": "100",
-    "lock_timeout": "2s",
-    "deadlock_timeout": "100ms",
-    "synchronous_commit": "off",
-}
-"""A commit may be lost with the server, but none that anything outside was built upon."""
 EXPECTED = {
     # The clock of the test goes ahead, and is in the default of a column.
     "maintain": {"column_changed", "clock_behind"},
@@ -64,21 +44,6 @@ EXPECTED = {
     "archive verify": {"archive_stray_file", "archive_differs"},
 }
 """What commands rightly find meanwhile."""
-CHANGES = (
-    "insert into orders values ({key}, 'new', '{{\"n\": {number}}}') on conflict do nothing",
-    "update orders set status = 's{number}' where id = {key}",
-    "update orders set note = jsonb_build_object('n', {number}) where id = {key}",
-    "update orders set id = -id where id = {key} and not exists (select from orders where id = -{key})",
-    "delete from orders where id in ({key}, -{key})",
-)
-
-
-def command_line(words: list[str], said: str, talk: str) -> None:
-    """`audit` with these words, in the process that this is called in."""
-    for stream, file in ((1, said), (2, talk)):
-        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-    sys.argv = ["audit", *words]
-    run_module("audit_toolkit", run_name="__main__")
 
 
 @dataclass
@@ -130,8 +95,7 @@ class Storm:
         """Run a command: its exit code, None if it was killed."""
         line = [*self.words(name), *more, "--dsn", self.cluster.dsn()]
         said, talk = (self.folder / f"{name}.{stream}" for stream in ("out", "err"))
-        process = START.Process(target=command_line, args=(line, str(said), str(talk)))
-        process.start()
+        process = start_command(line, said, talk)
         process.join(killed_after or HANGS)
         code = process.exitcode
         if code is None:
@@ -167,27 +131,6 @@ def write(storm: Storm, chance: random.Random, number: int) -> None:
                 except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
                     connection.execute("rollback")
                     storm.writes["rollback"] += 1
-
-
-def transaction(connection: Any, number: int, chance: random.Random) -> str:
-    """One transaction, and how it ended."""
-    connection.execute("begin")
-    for savepoint in range(chance.randrange(1, 4)):
-        connection.execute(f"savepoint s{savepoint}")
-        for _ in range(chance.randrange(1, 4)):
-            whose = number if chance.random() < 0.9 else chance.randrange(WRITERS)
-            key = 1 + whose * KEYS + chance.randrange(KEYS)
-            change = chance.choice(CHANGES)
-            connection.execute(change.format(key=key, number=chance.randrange(10**6)))
-        if chance.random() < 0.3:
-            connection.execute(f"rollback to savepoint s{savepoint}")
-    end = chance.choices(("commit", "rollback", "prepare"), (60, 25, 15))[0]
-    gid = f"{number}-{chance.randrange(10**12)}"
-    connection.execute(f"prepare transaction '{gid}'" if end == "prepare" else end)
-    if end == "prepare" and chance.random() < 0.5:
-        end += chance.choice((" commit", " rollback"))
-        connection.execute(f"{end.split()[1]} prepared '{gid}'")
-    return end
 
 
 def settle(storm: Storm, chance: random.Random) -> None:
@@ -304,7 +247,7 @@ def storm(tmp_path: Path) -> Iterator[Storm]:
         )
         install(cluster.dsn())
         with connect(cluster.dsn()) as connection:
-            connection.execute("create table orders (id int primary key, status text, note jsonb)")
+            connection.execute(ORDERS)
             audit(connection, "orders")
         write_key(tmp_path / "seal.key", new_key("example.com/shop"))
         storm = Storm(cluster, tmp_path, chance)

@@ -115,3 +115,29 @@ def test_what_is_not_there_is_named_with_a_remedy(
     answer = CliRunner().invoke(app, [*words])
     assert answer.exit_code == (2 if words[0] == "verify" else 1)
     assert answer.stderr.startswith(f"error: {message}\nhint: {hint}")
+
+
+def test_since_what_was_not_sealed(sealed: Sealed, tmp_path: Path) -> None:
+    """No event is found that is not wrong, and the checkpoint that is named has to be of the tree, too."""
+    assert (sealed.verify(since=462).verified, sealed.verify(since=10**9).verified) == (0, 0)
+    assert sealed.verify(since=10**9).findings == []
+    dsn = sealed.trail.database.dsn
+
+    def since(what: str) -> tuple[int, str]:
+        words = ["verify", "--key", f"{sealed.key}.pub", "--since", what, "--dsn", dsn]
+        answer = CliRunner().invoke(app, words)
+        return answer.exit_code, answer.output
+
+    [kept] = sealed.kept.rglob("*.checkpoint")
+    forged = tmp_path / "forged"
+    forged.write_text(kept.read_text().replace("462", "461"))
+    refused = "error: --since: 463 is more than what is sealed, 462 events"
+    for what, code, said in (
+        ("463", 2, refused),
+        (str(kept), 0, "1 checkpoint kept outside agrees"),
+        (str(forged), 3, "checkpoint_invalid"),
+        (str(sealed.key), 2, "is not a checkpoint"),
+    ):
+        answer = since(what)
+        assert answer[0] == code, answer
+        assert said in answer[1]

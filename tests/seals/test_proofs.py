@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 from audit_toolkit.cli.app import app
 from audit_toolkit.connection import connect
 from audit_toolkit.errors import AuditError
-from audit_toolkit.seals import read_key, read_public, verify_proof
+from audit_toolkit.seals import read_key, read_public, rotate_key, verify_proof
 from audit_toolkit.seals.prove import prove
 from audit_toolkit.seals.verify_proof import ProofError
 from tests.seals.words import Sealed, redact
@@ -39,6 +40,18 @@ def test_every_event_can_be_proved(sealed: Sealed) -> None:
         assert proof["event"]["event_id"] == event
         assert proof["index"] == event - 1
     assert "Zoë" in proof_of(sealed, 1)["event"]["new_row"]
+
+
+def test_a_proof_by_a_later_key_asks_for_it(sealed: Sealed) -> None:
+    former = keys_of(sealed)
+    rotate_key(sealed.key)
+    sealed.execute("update orders set status = 'late' where id = 1")
+    sealed.seal()
+    proof, (later, _) = proof_of(sealed, 1), keys_of(sealed)
+    verify_proof.verify(proof, [*former, later])
+    names = re.escape(later.rpartition("+")[0])
+    with pytest.raises(ProofError, match=f"is not signed with .*, but names {names}: if the key"):
+        verify_proof.verify(proof, former)
 
 
 def test_forged_proofs_are_refused(sealed: Sealed) -> None:

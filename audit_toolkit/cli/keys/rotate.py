@@ -11,7 +11,8 @@ from audit_toolkit.seals import rotate_key
 def rotate(key: KeyFile = DEFAULT_KEY, output: OutputFormat = Format.TEXT) -> None:
     """Replace the key; the old key signs the new one.
 
-    Verifiers that trust the old public key also trust the new one after the next checkpoint is sealed.
+    audit verify also trusts the new key where it is given the old one, after the next checkpoint is sealed. Proofs
+    that are made from then on need the new FILE.pub.
     """
     made = rotate_key(key)
     print_made(key, str(made.public), output)
