@@ -235,10 +235,22 @@ def _recorded_findings(
     except AuditError:
         return []  # revisions that cannot be read, or another finding says what is wrong
     findings = list(found.findings(f"audit sync --apply{option}")) if found else []
+    left = _former_names(objects)
+    findings = [finding for finding in findings if finding.subject not in left]
     if names:
         asked = {str(name) for name in catalogue.named(names)}
         findings = [finding for finding in findings if finding.subject in asked]
     return _accepted(findings, schema)
+
+
+def _former_names(objects: TrailObjects) -> set[str]:
+    """What captured tables were called when they were installed, and are not now: perhaps others have these names."""
+    made = [
+        (QualifiedName(*recorded["table"]), objects.captured_by(function))
+        for function in objects.functions
+        if "table" in (recorded := parse_comment(function.comment))
+    ]
+    return {str(former) for former, now in made if now not in (None, former)}
 
 
 _SAID_BETTER = {

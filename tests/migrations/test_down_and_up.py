@@ -216,6 +216,11 @@ def test_a_rename_by_hand_gets_a_revision_of_its_own(
     history.migrate(CREATE.format("parts"), "drop table parts")
     history.audit("install", "--table", "parts")
     history.by_hand(by_hand)
+    history.by_hand(
+        CREATE.format("parts")
+    )  # another table with the name that the revision captures
+    assert "recorded_not_audited" not in history.shop.audit("check").out
+    history.by_hand("drop table parts")
     answer = history.shop.audit("install", "--table", now, "--exclude", "note")
     assert f"to {now if '.' in now else f'public.{now}'} unless that is done" in answer.err
     assert "audit_follow_the_rename_of_parts.py" in answer.err
