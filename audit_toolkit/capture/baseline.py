@@ -75,13 +75,14 @@ def take_baseline(
         )
     # What DDL did to values comes before the events that say what they are now.
     note_changes(connection, schema)
+    _note(connection, target, schema, "begun")
     batches = _Batches(connection, target, schema, reason, batch_rows, lock_timeout)
     total = Progress()
     for progress in batches:
         total += progress
         on_progress(total)
     total += Progress(written=batches.write_gone())
-    _note_whole(connection, target, schema)
+    _note(connection, target, schema, "whole")
     return total
 
 
@@ -110,8 +111,9 @@ def take_locked_baseline(
                 hint="without a primary key a baseline is possible only before the first change; "
                 "add a primary key",
             )
+        _note(connection, target, schema, "begun")
         written = _run(connection, render("baseline/whole", reason=reason, **target.values(schema)))
-        _note_whole(connection, target, schema)
+        _note(connection, target, schema, "whole")
     return Progress(seen=written, written=written)
 
 
@@ -248,12 +250,12 @@ def _await_wal(connection: Connection, target: Target, schema: str) -> None:
             )
 
 
-def _note_whole(connection: Connection, target: Target, schema: str) -> None:
-    """Note that from here on a row without an event is one that came past capture."""
+def _note(connection: Connection, target: Target, schema: str, state: str) -> None:
+    """Note that a baseline has begun; or that from here on a row without an event is one that came past capture."""
     errors = import_psycopg().errors
     # A trail of an older release has no such note.
     with suppress(errors.UndefinedTable, errors.UndefinedColumn), connection.transaction():
-        connection.execute(render("baseline/note_whole", **target.values(schema)))
+        connection.execute(render(f"baseline/note_{state}", **target.values(schema)))
 
 
 def _as_list(key: Any) -> list[str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from audit_toolkit.capture import Progress, take_baseline
 from audit_toolkit.config import Capture, Store
+from audit_toolkit.connection import connect
 from audit_toolkit.schema.grants import render_grants
 from tests.moving.words import run
 from tests.plugins.trail import Trail, warnings
@@ -436,3 +439,42 @@ def test_a_baseline_of_a_table_without_a_key_goes_by_the_events_of_the_table(tra
         done = run(trail, "baseline", "--table", table, "--lock", "--reason", "x")
         assert done.exit_code == exit_code, done.output
         assert reads_as_it_is(trail, table)
+
+
+ALL_NOW = "select count(*) from audit.table_at(null::orders, clock_timestamp())"
+
+
+def off_and_on(trail: Trail) -> None:
+    for verb in ("pause", "resume"):
+        assert run(trail, verb, "--table", "orders", "--reason", "x").exit_code == 0
+
+
+def test_a_baseline_that_finds_nothing_to_record_ends_the_warning(orders: Trail) -> None:
+    off_and_on(orders)
+    assert warnings(orders, ALL_NOW)
+    assert "0 snapshots" in run(orders, "baseline", "--table", "orders", "--reason", "x").output
+    assert not warnings(orders, ALL_NOW)
+
+
+@pytest.mark.parametrize("meanwhile", ["killed", "off"])
+def test_a_baseline_ends_the_warning_only_where_it_came_to_its_end(
+    orders: Trail, meanwhile: str
+) -> None:
+    orders.execute("insert into orders values (2, 'new')")
+    assert run(orders, "pause", "--table", "orders", "--reason", "x").exit_code == 0
+    orders.execute("update orders set status = 'unseen'")
+    assert run(orders, "resume", "--table", "orders", "--reason", "x").exit_code == 0
+
+    def interrupt(progress: Progress) -> None:
+        if progress.seen == 1 and meanwhile == "killed":
+            raise KeyboardInterrupt
+        if progress.seen == 1:
+            off_and_on(orders)
+
+    with connect(orders.database.dsn) as connection, suppress(KeyboardInterrupt):
+        target = orders.target("orders")
+        take_baseline(connection, target, "audit", batch_rows=1, on_progress=interrupt)
+    assert orders.execute("select true from audit.logged_actions where action = 'S' limit 1")
+    assert warnings(orders, ALL_NOW)
+    assert run(orders, "baseline", "--table", "orders", "--reason", "x").exit_code == 0
+    assert not warnings(orders, ALL_NOW)

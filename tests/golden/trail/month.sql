@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "a08d3d3c2e132e0c0bb6fdcebe099ba116d1403e03fb4997e388337aedf4140b"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "month", "hash": "6f5b50256b53806c4b7f0df7dd696e294ef94867b7eb69f671ecdc76c85eae94"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -293,7 +293,8 @@ create table if not exists audit.captured_tables (
     sound_at timestamptz,
     captured_since timestamptz not null,
     -- After this event, at this time, the trail had an event of every row: the
-    -- table was empty, or a baseline had ended.
+    -- table was empty, or a baseline had ended. Not after a gap in capture; -infinity:
+    -- a baseline has begun since, and not ended.
     whole_after bigint,
     whole_since timestamptz,
     -- Events up to this one may show rows with other columns or by another rule: see deltas_after().
@@ -7168,7 +7169,7 @@ begin
                   on e.schema_name = name.schema_name and e.table_name = name.table_name
                  and e.event_id > name.after_id and e.event_id <= name.until_id
                 where (
-                    wanted_key is null and e.action = 'S'
+                    wanted_key is null and e.action = 'S' and known.whole_since is distinct from '-infinity'
                     or e.row_key = wanted_key and e.action <> 'E'
                     or e.row_key is null and e.action = 'T'
                 )
@@ -7203,6 +7204,8 @@ create or replace function audit.warn_of_gap(
     set datestyle = 'ISO, YMD'
 as $body$
 declare
+    relation constant oid := to_regclass(format('%I.%I', wanted_schema, wanted_table));
+    known audit.captured_tables;
     called record;
     gap record;
 begin
@@ -7255,14 +7258,17 @@ begin
         perform audit.warn_of_triggers(wanted_schema, wanted_table);
         return;
     end if;
-    if exists (
+    if has_table_privilege('audit.captured_tables', 'select') then
+        select c.* into known from audit.captured_tables as c where c.relation_id = relation;
+    end if;
+    if known.whole_after >= gap.event_id and known.whole_since <= moment or exists (
         select
         from audit.names_of(wanted_schema, wanted_table, names) as name
         join audit.logged_actions as e
           on e.schema_name = name.schema_name and e.table_name = name.table_name
          and e.event_id > name.after_id and e.event_id <= name.until_id
         where (
-            wanted_key is null and e.action = 'S'
+            wanted_key is null and e.action = 'S' and known.whole_since is distinct from '-infinity'
             or e.row_key = wanted_key and e.action <> 'E'
             or e.row_key is null and e.action = 'T'
         )
