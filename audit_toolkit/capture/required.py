@@ -37,6 +37,20 @@ def coverage_findings(
             yield _not_audited(relation, "capture is not installed", objects.schema)
         elif _is_required(relation, required, objects.schema):
             yield _not_audited(relation, f"{source} requires it to be audited", objects.schema)
+    present = {f"{relation.name.schema}.{relation.name.name}" for relation in relations}
+    for pattern in required:
+        if pattern not in present and not set(pattern) & set("!*?["):
+            yield _gone(pattern, source)
+
+
+def _gone(name: str, source: str) -> Finding:
+    return Finding(
+        kind=FindingKind.NOT_AUDITED,
+        severity=Severity.ERROR,
+        subject=name,
+        message=f"it does not exist, and {source} requires it to be audited",
+        remedy=f"correct its name in {source}: it is misspelt, or the table was renamed or dropped",
+    )
 
 
 def _audited(objects: TrailObjects) -> set[QualifiedName]:

@@ -53,6 +53,10 @@ def test_required_tables(trail: Trail, audit: Audit) -> None:
     assert answer.exit_code == 3
     assert (finding["kind"], finding["object"]) == ("not_audited", "public.notes")
     assert finding["detail"] == "it is not audited: audit.toml requires it to be audited"
+    Path("audit.toml").write_text('require = ["public.order", "other.*", "public.orders"]\n')
+    [finding] = json.loads(audit("check", "--format", "json").stdout)["findings"]
+    assert finding["object"] == "public.order"
+    assert finding["detail"].startswith("it does not exist, and audit.toml requires it")
 
 
 def test_an_accepted_finding_shows_its_reason(trail: Trail, audit: Audit) -> None:
