@@ -61,7 +61,8 @@ class PersonArchive:
                 continue
             found = files.setdefault(store.root, (store, {}))[1]
             found |= dict.fromkeys(file.path for file in manifest.files)
-        return cls(tuple((store, tuple(paths)) for store, paths in files.values()), tuple(missing))
+        parts = tuple((store, tuple(paths)) for store, paths in files.values() if paths)
+        return cls(parts, tuple(missing))
 
     def keys_of(self, subject: Subject) -> list[str]:
         """All keys of a table."""

@@ -57,6 +57,21 @@ def rows(printed: str) -> set[tuple[str, str]]:
     return {(event["table_name"], event["row_key"]) for event in events}
 
 
+def test_an_archived_partition_without_events_is_read_as_well(
+    people: Trail, store: Store, audit: Audit
+) -> None:
+    sealed = Sealed(people, Path())
+    partition = detach(sealed)
+    sealed.tamper(f"delete from {partition}")
+    archive(sealed, store, partition)
+    drop(sealed, partition)
+    people.execute("insert into customers values (6, 'eve')")
+    found = audit("subject", "customers", "6")
+    assert (found.exit_code, rows(found.stdout)) == (0, {("customers", "6")})
+    erase = ("redact", "customers", "6", "--column", "email", "--reason", "asked to", "--apply")
+    assert audit(*erase).exit_code == 0
+
+
 @pytest.mark.parametrize("key", ["5", "1"])
 def test_archived_rows_are_found_under_all_keys(
     people: Trail, store: Store, audit: Audit, key: str
