@@ -19,6 +19,7 @@ from audit_toolkit.config import Mask, MaskMethod, Store
 from audit_toolkit.connection import connect
 from audit_toolkit.errors import BusyError, RuleError, UsageError
 from audit_toolkit.plan import apply
+from audit_toolkit.templates import render
 from tests.plugins.trail import SCHEMA, Trail
 
 ORDERS = """
@@ -312,3 +313,26 @@ def test_a_pause_of_a_table_with_a_hostile_name(trail: Trail) -> None:
     apply(plan_pause(installed, SCHEMA, "import"), trail.connection)
     apply(plan_resume(installed_on(trail)[0], SCHEMA, "done"), trail.connection)
     assert [event["table_name"] for event in trail.events()] == ['new\nline"; --'] * 2
+
+
+def scans(plan: dict[str, Any], table: str) -> Iterator[int]:
+    """How often a plan read a table."""
+    if plan.get("Relation Name") == table:
+        yield plan["Actual Loops"]
+    for part in plan.get("Plans", ()):
+        yield from scans(part, table)
+
+
+def test_rows_that_went_are_found_in_one_look_at_the_table(trail: Trail) -> None:
+    """One for each of its rows is what the planner chose for ten million: it took rows of the trail for few."""
+    trail.execute(ORDERS)
+    trail.audit("orders")
+    trail.execute(
+        "truncate orders; insert into orders select g, 'new', g from generate_series(1, 3000) g"
+    )
+    trail.execute("analyze; set enable_hashjoin = off; set enable_mergejoin = off")
+    values = trail.target("orders").values(SCHEMA)
+    for found in (None, [str(n) for n in range(1, 301)]):
+        gone = render("baseline/gone", reason="x", found=found, **values)
+        [(explained,)] = trail.execute(f"explain (analyze, format json) {gone}")
+        assert list(scans(explained[0]["Plan"], "orders")) == [1]
