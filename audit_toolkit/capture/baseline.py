@@ -75,7 +75,9 @@ def take_baseline(
         )
     # What DDL did to values comes before the events that say what they are now.
     note_changes(connection, schema)
-    _note(connection, target, schema, "begun")
+    with translated_errors():
+        _require_readable(connection, target, schema)
+        _note(connection, target, schema, "begun")
     batches = _Batches(connection, target, schema, reason, batch_rows, lock_timeout)
     total = Progress()
     for progress in batches:

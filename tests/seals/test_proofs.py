@@ -49,7 +49,7 @@ def test_a_proof_by_a_later_key_asks_for_it(sealed: Sealed) -> None:
     sealed.seal()
     proof, (later, _) = proof_of(sealed, 1), keys_of(sealed)
     verify_proof.verify(proof, [*former, later])
-    names = re.escape(later.rpartition("+")[0])
+    names = re.escape("+".join(later.split("+")[:2]))  # what follows may have a + of its own
     with pytest.raises(ProofError, match=f"is not signed with .*, but names {names}: if the key"):
         verify_proof.verify(proof, former)
 
