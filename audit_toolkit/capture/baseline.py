@@ -113,8 +113,9 @@ def take_locked_baseline(
                 hint="without a primary key a baseline is possible only before the first change; "
                 "add a primary key",
             )
-        _note(connection, target, schema, "begun")
         written = _run(connection, render("baseline/whole", reason=reason, **target.values(schema)))
+        # At the end: the row of the registry stays locked until the transaction is over.
+        _note(connection, target, schema, "begun")
         _note(connection, target, schema, "whole")
     return Progress(seen=written, written=written)
 
