@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from audit_toolkit.plurals import counted
+from audit_toolkit.seals.verify import Report
 
 
 def test_one_is_singular_and_all_else_plural() -> None:
@@ -16,3 +17,8 @@ def test_some_plurals_take_es() -> None:
         "2 matches",
         "2 passes",
     ]
+
+
+def test_what_follows_one_is_singular_too() -> None:
+    said = [Report(verified=number).what_matches for number in (1, 6)]
+    assert said == ["1 event matches its seal", "6 events match their seals"]

@@ -210,7 +210,7 @@ def _verdict(report: Report, since: int) -> str:
         said = [f"FAILED: {counted(len(report.alarms), 'finding')}"]
     else:
         before = f" (those before entry {since:,} were not read)" if since else ""
-        said = [f"OK: {counted(report.verified, 'event')} match their seals{before}"]
+        said = [f"OK: {report.what_matches}{before}"]
     said += [
         f"{one.events:,} were dropped with {one.partition}{_told(one)}, "
         + (f"archived at {one.archive}" if one.archive else "not archived")

@@ -285,8 +285,8 @@ def _verified(reading: Reading, command: str) -> Iterator[Line]:
         outside = f"; {counted(report.outside, 'checkpoint')} kept outside {agree}"
         whose = "" if report.keys_from == "outside" else "; the keys are those of the database"
         yield Line(
-            text=f"{counted(report.verified, 'event')} match their seals"
-            f"{outside if report.outside else '; no checkpoint that was kept outside was given'}{whose}",
+            text=report.what_matches
+            + f"{outside if report.outside else '; no checkpoint that was kept outside was given'}{whose}",
             command=command,
         )
     for gone in report.gone:

@@ -86,6 +86,13 @@ class Report:
         """The findings that say that something is wrong."""
         return [one for one in self.findings if one.severity is not Severity.INFO]
 
+    @property
+    def what_matches(self) -> str:
+        """Of how many events the seals are right, for people."""
+        return counted(self.verified, "event") + (
+            " matches its seal" if self.verified == 1 else " match their seals"
+        )
+
     def details(self) -> dict[str, Any]:
         """All but the findings, as JSON values."""
         checkpoint = self.checkpoint
