@@ -7,12 +7,10 @@ A template can print only what went through a quoting filter: `finalize` refuses
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
-from importlib.util import cache_from_source
 from pathlib import Path
 from pickle import PickleError
 from typing import Any
@@ -103,7 +101,7 @@ def _environment() -> jinja2.Environment:
         # Each include asks for its template: without a look at its file, and at which was used last.
         auto_reload=False,
         cache_size=-1,
-        bytecode_cache=_BytecodeCache(),
+        bytecode_cache=_BytecodeCache.where_possible(),
     )
     environment.filters.update(
         ident=_identifier,
@@ -161,18 +159,24 @@ def _source(template: str) -> str:
 
 
 class _BytecodeCache(jinja2.FileSystemBytecodeCache):
-    """Compiled templates, kept where and as long as Python keeps the bytecode of this module.
+    """Compiled templates, kept in the folder of Jinja below that for temporary files, which is its user's alone.
 
-    To compile them takes a command longer than most of its queries. Whoever could change a file of this
-    cache could change this module, too.
+    To compile them takes a command longer than most of its queries. Beside the modules they would outlive
+    `pip uninstall`, and often nobody but root may write there.
     """
 
     def __init__(self) -> None:
-        bytecode = Path(cache_from_source(__file__))
-        super().__init__(str(bytecode.parent), f"{bytecode.stem}.%s.jinja")
+        super().__init__()
         # Filters of constants are computed by the compiler.
         modules = (__file__, names.__file__)
         self._filters = "".join(str(Path(module).stat().st_mtime_ns) for module in modules)
+
+    @classmethod
+    def where_possible(cls) -> _BytecodeCache | None:
+        """The cache, if there is a folder for it that nobody else can write to."""
+        with suppress(OSError, RuntimeError):
+            return cls()
+        return None
 
     def get_bucket(
         self, environment: jinja2.Environment, name: str, filename: str | None, source: str
@@ -187,9 +191,8 @@ class _BytecodeCache(jinja2.FileSystemBytecodeCache):
             super().load_bytecode(bucket)
 
     def dump_bytecode(self, bucket: Bucket) -> None:
-        if not sys.dont_write_bytecode:
-            with suppress(OSError):  # not writable, full: compiled again by the next command
-                super().dump_bytecode(bucket)
+        with suppress(OSError):  # not writable, full: compiled again by the next command
+            super().dump_bytecode(bucket)
 
 
 def _only_sql(value: object) -> object:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import jinja2
@@ -94,7 +96,7 @@ def test_columns_are_listed_each_quoted() -> None:
 
 
 class TestBytecode:
-    """Compiled templates are kept beside the bytecode of Python, where that is kept."""
+    """Compiled templates are kept among temporary files, where only their user can write."""
 
     COUNT = """\
 import jinja2
@@ -106,13 +108,10 @@ render("queries/captured_relations", trail_schema="audit")
 print(len(compiled))
 """
 
-    def compiled(self, place: Path, **environment: str) -> int:
-        known = {
-            name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
-        }
+    def compiled(self, place: Path) -> int:
         done = subprocess.run(
             [sys.executable, "-c", self.COUNT],
-            env=known | {"PYTHONPYCACHEPREFIX": str(place)} | environment,
+            env=os.environ | {"TMPDIR": str(place)},
             capture_output=True,
             check=True,
         )
@@ -121,26 +120,29 @@ print(len(compiled))
 
     def test_the_next_command_does_not_compile_them(self, tmp_path: Path) -> None:
         assert [self.compiled(tmp_path) for _ in range(2)] == [1, 0]
-        (kept,) = tmp_path.rglob("*.jinja")
+        (kept,) = tmp_path.rglob("*.cache")
+        assert stat.S_IMODE(kept.parent.stat().st_mode) == stat.S_IRWXU
         for end in (-9, 9, 0):
             kept.write_bytes(kept.read_bytes()[:end])
             assert [self.compiled(tmp_path) for _ in range(2)] == [1, 0]
 
     def test_what_cannot_be_kept_is_compiled_again(self, tmp_path: Path) -> None:
-        place = tmp_path / "a file"
-        place.write_text("")
-        assert [self.compiled(place) for _ in range(2)] == [1, 1]
-        unwanted = tmp_path / "unwanted"
-        assert [self.compiled(unwanted, PYTHONDONTWRITEBYTECODE="1") for _ in range(2)] == [1, 1]
-        assert not unwanted.exists()
+        (tmp_path / f"_jinja2-cache-{os.getuid()}").write_text("")
+        assert [self.compiled(tmp_path) for _ in range(2)] == [1, 1]
+
+    def test_nothing_is_read_that_others_could_have_put_there(self, tmp_path: Path) -> None:
+        (theirs := tmp_path / "theirs").mkdir(mode=0o777)
+        (tmp_path / f"_jinja2-cache-{os.getuid()}").symlink_to(theirs)
+        assert [self.compiled(tmp_path) for _ in range(2)] == [1, 1]
+        assert not list(theirs.iterdir())
 
     def test_what_a_template_includes_is_compiled_with_it(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(templates, "template_directory", lambda: tmp_path)
         monkeypatch.setattr(templates, "_environment", templates._environment.__wrapped__)
-        monkeypatch.setattr(sys, "dont_write_bytecode", False)
-        monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path / "kept"))
+        (tmp_path / "kept").mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "kept"))
         (tmp_path / "outer.sql.j2").write_text(
             '{% set x = 1 %}{% with y = 2 %}{% include "middle.sql.j2" %}{% endwith %}, {{ x | literal }}'
         )
