@@ -29,6 +29,7 @@ class _Plain:
     def __init__(self, parameter: Any, descriptor: Any) -> None:
         self._parameter = parameter
         self._annotation = descriptor.annotation
+        self._default = parameter.default
         self._has_parser = descriptor.parameter_info.parser is not None
 
     def __call__(self) -> _Plain:
@@ -45,6 +46,8 @@ class _Plain:
     def _plain(self, value: Any, *, is_list: bool) -> Any:
         if value is None:
             return () if is_list else None
+        if value is self._default and type(value) is self._annotation:
+            return value
         if self._has_parser:
             return _LEFT_TO_TYPER
         if is_list:

@@ -53,6 +53,12 @@ def test_the_history_of_a_row_imports_what_it_needs(trail: Trail, tmp_path: Path
     assert len(ours) < 65, ours
 
 
+def test_a_check_imports_no_validator(trail: Trail, tmp_path: Path) -> None:
+    loaded = loaded_by(trail, "check", outside=tmp_path)
+    assert "audit_toolkit.findings" in loaded
+    assert not {name.partition(".")[0] for name in loaded} & {"pydantic", "rich"}
+
+
 def test_what_is_coerced_plainly_is_what_typer_makes_of_it() -> None:
     """Over every parameter of every command, each kind of them once."""
     kinds, compared = set(), 0
@@ -66,13 +72,13 @@ def test_what_is_coerced_plainly_is_what_typer_makes_of_it() -> None:
             if descriptor is None:
                 continue  # a release of Typer that needs no Pydantic
             is_list = bool(parameter.multiple) or parameter.nargs == -1
-            kind = (str(descriptor.annotation), is_list)
+            kind = (str(descriptor.annotation), is_list, repr(parameter.default))
             if kind in kinds:
                 continue
             kinds.add(kind)
             plain, context = _Plain(parameter, descriptor), typer.Context(group)
             choices = [one.value for one in descriptor.choices or ()]
-            for value in (*VALUES, *choices, *(descriptor.choices or ())):
+            for value in (*VALUES, parameter.default, *choices, *(descriptor.choices or ())):
                 found = plain._plain(value, is_list=is_list)
                 if found is not _LEFT_TO_TYPER:
                     typers = type(parameter).get_runtime_param(parameter)
