@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
@@ -46,6 +47,7 @@ def pytest_sessionstart() -> None:
 
     A run in the background has signals ignored, and so had every program that the tests start.
     """
+    gc.set_threshold(50_000)  # collecting tests makes a great many objects, and frees few
     for number, action in (
         (signal.SIGINT, signal.default_int_handler),
         (signal.SIGHUP, signal.SIG_DFL),

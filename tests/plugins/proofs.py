@@ -1,6 +1,6 @@
 """How much the proofs do, and the figures they reached: printed at the end of the run.
 
-pytest --replay-examples 20000   examples of the state machine (default 40)
+pytest --replay-examples 20000   examples of the state machine (default 25)
 pytest --crash-kills 50          kills of the server (default 3)
 pytest --hostile-names 5000      names of the identifier fuzz (default 60)
 """
@@ -19,7 +19,7 @@ ShowFigures = Callable[[str], None]
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options above."""
     group = parser.getgroup("proofs")
-    group.addoption("--replay-examples", type=int, default=40)
+    group.addoption("--replay-examples", type=int, default=25)
     group.addoption("--crash-kills", type=int, default=3)
     group.addoption("--hostile-names", type=int, default=60)
 

@@ -63,6 +63,7 @@ def test_replay_equals_the_table_after_every_commit(
     show_figures(str(bench))
 
 
+@pytest.mark.thorough
 def test_the_capture_that_controls_break_is_right_before(bench: Bench) -> None:
     run(ByHandMachine, bench, 8)
 

@@ -122,7 +122,7 @@ print(len(compiled))
         assert [self.compiled(tmp_path) for _ in range(2)] == [1, 0]
         (kept,) = tmp_path.rglob("*.cache")
         assert stat.S_IMODE(kept.parent.stat().st_mode) == stat.S_IRWXU
-        for end in (-9, 9, 0):
+        for end in (-9, 0):
             kept.write_bytes(kept.read_bytes()[:end])
             assert [self.compiled(tmp_path) for _ in range(2)] == [1, 0]
 
