@@ -155,6 +155,7 @@ def test_upgrade_by_pg_upgrade(cluster: Server, monkeypatch: pytest.MonkeyPatch)
     if not (older / "initdb").exists() or cluster.version == 15:
         pytest.skip("there is no PostgreSQL 15 to upgrade from")
     with ExitStack() as stack:
+        monkeypatch.setenv("AUDIT_PG_BIN", str(cluster.bin_dir))
         new = stack.enter_context(throwaway_cluster())
         monkeypatch.setenv("AUDIT_PG_BIN", str(older))
         old = stack.enter_context(throwaway_cluster())
@@ -162,7 +163,7 @@ def test_upgrade_by_pg_upgrade(cluster: Server, monkeypatch: pytest.MonkeyPatch)
         for server in (old, new):
             server.stop()
         upgrade = f"""
-            cd {new.socket_dir} && {new.bin_dir}/pg_checksums --disable -D {new.data_dir} &&
+            cd {new.socket_dir} && {new.bin_dir}/pg_checksums --disable -D {new.data_dir};
             {new.bin_dir}/pg_upgrade -U postgres --no-sync -s {new.socket_dir} -b {older} -B {new.bin_dir} \
                 -d {old.data_dir} -D {new.data_dir}
         """

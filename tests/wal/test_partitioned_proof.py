@@ -139,4 +139,6 @@ def test_random_work_has_the_same_events_as_by_triggers(wal_trail: WalTrail, see
             wal_trail.read()
     wal_trail.read()
     assert wal_trail.rows("by_wal") == wal_trail.rows("by_row")
-    assert not [event for event in wal_trail.events() if event["action"] == "G"]
+    # A column that was dropped and made again in the same shape before the WAL was read is one to the worker.
+    gaps = [event for event in wal_trail.events() if event["action"] == "G"]
+    assert not [gap for gap in gaps if not gap["new_row"].get("exchanged")]
