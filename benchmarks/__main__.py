@@ -3,6 +3,7 @@
 `nox -s bench -- --against 0.2.0` compares a write with that of an earlier release;
 `nox -s bench -- --wal 20000` measures capture from the WAL, with its worker;
 `nox -s bench -- --questions 10000000` asks a trail of so many events what reads much of it;
+`nox -s bench -- --commands 400` times commands from the shell, in a project of so many tables;
 `nox -s bench -- --delta` compares updates with `--store delta` to those with whole rows.
 """
 
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks import against, goals, questions, wal
+from benchmarks import against, commands, goals, questions, wal
 from benchmarks import arms as known
 from benchmarks.arms import Arm
 from benchmarks.backend import Databases, server
@@ -125,6 +126,11 @@ def main(arguments: list[str] | None = None) -> None:
             asked = questions.ask(Databases(cluster), options.questions)
         print(questions.as_text(asked, options.questions))
         return
+    if options.commands:
+        with server() as cluster:
+            times = commands.measure(Databases(cluster), options.commands, rounds=15, say=_say)
+        print(commands.as_text(times, options.commands))
+        return
     if options.delta:
         with server() as cluster:
             print(as_text(_measure_delta(Databases(cluster))))
@@ -206,6 +212,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     extent.add_argument(
         "--wal", type=int, metavar="ROWS", help="capture from the WAL beside triggers, alone"
+    )
+    extent.add_argument(
+        "--commands", type=int, metavar="TABLES", help="commands from the shell, alone"
     )
     extent.add_argument("--delta", action="store_true", help="what --store delta costs, alone")
     parser.add_argument("--events", type=int, help="fill the trail with at most so many events")

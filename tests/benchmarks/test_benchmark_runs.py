@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import goals, wal
+from benchmarks import commands, goals, wal
 from benchmarks.__main__ import TINY, measure
 from benchmarks.against import against
 from benchmarks.arms import (
@@ -87,6 +87,15 @@ def test_capture_from_the_wal_is_measured_with_its_worker() -> None:
     assert found.reading.keys() == set(wal.OPERATIONS)
     assert {goal.number for goal in wal.goals(found)} == {8}
     assert "| ours, wal" in wal.as_text(found)
+
+
+@pytest.mark.thorough
+def test_commands_are_timed_in_a_project(databases: Databases) -> None:
+    found = commands.measure(databases, tables=2, rounds=2, say=lambda _: None)
+    assert [len(times.wall) for times in found] == [1, 1, 2, 2]
+    assert all(cpu > 0 for times in found for cpu in times.cpu)
+    assert "| `audit history table_1 1`" in commands.as_text(found, tables=2)
+    assert {goal.number for goal in commands.goals(found, tables=2)} == {10, 12}
 
 
 def test_tools_of_plain_sql_come_from_a_folder(databases: Databases, tmp_path: Path) -> None:
