@@ -135,6 +135,61 @@ def test_after_what_no_single_event_tells_a_row_is_stored_whole(
     assert _found(orders, "public") == (["event_out_of_line"] if "unseen" in between else [])
 
 
+OFF = "alter table orders disable trigger user"
+ON = (
+    'alter table orders enable always trigger "00_audit_row";'
+    ' alter table orders enable always trigger "00_audit_truncate"'
+)
+
+
+@pytest.mark.parametrize(
+    "unseen",
+    [
+        f"{OFF}; update orders set note = 'unseen'; {ON}",
+        "alter table orders alter total type numeric using total * 2",
+        (
+            f"select audit.record_gap('orders', 'paused', 'x'); {OFF}; update orders set note = 'unseen';"
+            f" {ON}; select audit.record_gap('orders', 'resumed', 'x')"
+        ),
+        f"savepoint s; {OFF}; release s; update orders set note = 'unseen'; {ON}",
+    ],
+    ids=["off", "rewritten", "paused", "off in a savepoint"],
+)
+def test_what_the_transaction_of_an_event_did_unseen_is_stored_with_the_next(
+    orders: Trail, unseen: str
+) -> None:
+    orders.execute("update orders set status = 'seen'")
+    orders.execute(f"begin; update orders set status = 'paid'; {unseen}; commit")
+    orders.execute("update orders set status = 'sent'")
+    last = orders.events()[-1]
+    assert last["new_text"] == orders.execute("select to_jsonb(o)::text from orders as o")[0][0]
+    orders.audit("orders", **DELTA)
+    orders.execute("update orders set status = 'a'")
+    orders.execute("update orders set status = 'b'")
+    assert updates(orders)[-2:] == [False, True]
+
+
+def test_a_partition_that_was_changed_while_it_was_detached_begins_with_whole_rows(
+    trail: Trail,
+) -> None:
+    trail.execute(
+        "create table p (id int primary key, a text, b text) partition by range (id);"
+        " create table p1 partition of p for values from (0) to (10)"
+    )
+    trail.audit("p", store=Store.DELTA)
+    trail.execute("insert into p values (1, 'a', 'b')")
+    trail.execute(
+        "begin; update p set a = 'c'; alter table p detach partition p1; update p1 set b = 'unseen';"
+        " alter table p attach partition p1 for values from (0) to (10); commit"
+    )
+    trail.execute("update p set a = 'd'")
+    trail.execute("update p set a = 'e'")
+    assert [e["new_text"] for e in trail.events()][-2:] == [
+        '{"a": "d", "b": "unseen", "id": 1}',
+        '{"a": "e"}',
+    ]
+
+
 def test_a_transaction_stores_one_change_of_a_row_as_a_delta(orders: Trail) -> None:
     orders.execute("begin; update orders set status = 'a'; update orders set status = 'b'; commit")
     orders.execute("update orders set status = 'c'")
