@@ -341,6 +341,53 @@ def test_without_the_whole_row_it_is_refused(orders: Trail) -> None:
     assert _found(orders, "public") == ["not_reconciled"]
 
 
+CHANGES = ("status = 'paid'", "note = 'b'", "total = 2", "status = 'sent'")
+ALTER = """
+    update audit.logged_actions set {image} = (
+        select jsonb_object_agg(key, case jsonb_typeof(value) when 'string' then '"forged"' else '99' end::jsonb)
+        from jsonb_each({image}))
+"""
+
+
+def test_reconcile_finds_each_event_that_was_removed_or_altered(orders: Trail) -> None:
+    for change in CHANGES:
+        orders.execute(f"update orders set {change}")
+    assert updates(orders) == [True] * len(CHANGES)
+    assert _found(orders, "public") == []
+    orders.execute("alter table audit.logged_actions disable trigger all")
+    ids = [event["event_id"] for event in orders.events()]
+    forgeries = (
+        "delete from audit.logged_actions",
+        *(ALTER.format(image=f"{w}_row") for w in ("old", "new")),
+    )
+    for event_id in ids:
+        for forgery in forgeries:
+            if event_id == ids[0] and "old_row" in forgery:
+                continue  # an insert has none
+            orders.execute("begin")
+            orders.execute(f"{forgery} where event_id = {event_id}")
+            [found] = reconcile(orders.connection, [QualifiedName("public", "orders")], "audit")
+            assert found.findings, (event_id, forgery)
+            orders.execute("rollback")
+
+
+def test_a_composite_value_whose_type_changed_is_as_it_was_until_capture_is_installed_again(
+    trail: Trail,
+) -> None:
+    trail.execute(
+        "create type pair as (x int, y int); create table t (id int primary key, a text, q pair)"
+    )
+    trail.audit("t", store=Store.DELTA)
+    trail.execute("insert into t values (1, 'a', '(1,2)')")
+    trail.execute("alter type pair add attribute z int")
+    trail.execute("update t set a = 'b'")
+    with pytest.raises(AuditError, match="malformed record literal"):
+        row_at(trail.connection, "t", 1, datetime.now(UTC))
+    trail.audit("t", store=Store.DELTA)
+    trail.execute("update t set a = 'c'")
+    assert row_at(trail.connection, "t", 1, datetime.now(UTC)) == {"id": 1, "a": "c", "q": "(1,2,)"}
+
+
 # -- whatever partitions are gone --------------------------------------------------------------------
 
 
