@@ -665,6 +665,28 @@ def test_what_is_redacted_is_so_in_whole_rows(trail: Trail) -> None:
         row_at(trail.connection, "delta.people", 1, events[2].action_tstamp)
 
 
+@pytest.mark.parametrize("rows", [("1",), ()], ids=["one row", "all rows"])
+def test_what_is_redacted_does_not_hide_later_values(trail: Trail, rows: tuple[str, ...]) -> None:
+    trail.execute("create table people (id int primary key, email text, age int)")
+    trail.audit("people", **DELTA)
+    trail.execute("insert into people values (1, 'zoe@example.com', 30)")
+    trail.execute("update people set age = 31")
+    with trail.database.connect() as connection:
+        run(
+            connection,
+            Erasure(table="people", rows=rows, columns=["email"], reason="asked to"),
+            apply=True,
+        )
+    trail.execute("update people set age = 32")
+    trail.execute("update people set age = 33")
+    assert [image[2] for image in images(trail)[-2:]] == [
+        '{"id": 1, "age": 32, "email": "zoe@example.com"}',
+        '{"age": 33}',
+    ]
+    [last] = trail.execute("select to_jsonb(p) from people as p")[0]
+    assert row_at(trail.connection, "people", 1, datetime.now(UTC)) == last
+
+
 def test_a_reader_needs_the_grants_only_for_events_that_hold_changes(orders: Trail) -> None:
     role = f"reader_{orders.database.name}"
     orders.execute(f"create role {role}; grant usage on schema audit to {role}")

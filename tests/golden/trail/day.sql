@@ -207,7 +207,7 @@ create index if not exists logged_actions_transaction_idx
 create index if not exists logged_actions_time_idx
     on audit.logged_actions using brin (action_tstamp);
 
-comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "157d7ff55a1c6b41e3cd91cdd6da1f2b06a20f4dc3252a317d4ba0005acda868"}';
+comment on table audit.logged_actions is '{"tool": "audit-toolkit", "version": "0.3.0", "interval": "day", "hash": "48d2d5b574468d194d30b9bc3da4a243f307ccb0455b354afd23ab702c092ccd"}';
 
 comment on column audit.logged_actions.event_id is 'rises with capture; gaps are normal';
 
@@ -5198,6 +5198,27 @@ begin
             done := done + 1;
         end loop;
     end loop;
+
+    -- With --store delta an update stores only what it changed where the newest event of the row leads to the
+    -- rest, which is erased now, and not in the live row. Written again, that one is not by the transaction
+    -- that wrote the row, and the next update is stored whole.
+    update audit.logged_actions as e
+    set query = e.query
+    from (
+        select distinct o.schema_name, o.table_name, o.row_key
+        from audit.logged_actions as o
+        where o.event_id = any(events) and o.row_key is not null
+    ) as own
+    cross join lateral (
+        select n.event_id, n.action_tstamp
+        from audit.logged_actions as n
+        where n.schema_name = own.schema_name and n.table_name = own.table_name
+          and n.row_key = own.row_key and n.action <> 'E'
+        order by n.event_id desc
+        limit 1
+    ) as newest
+    where e.event_id = newest.event_id and e.action_tstamp = newest.action_tstamp
+      and e.action = 'U' and e.row_key is not null and e.old_row_key is null and audit.holds_changes_only(e.old_row, e.new_row);
 
     delete from audit.redactions as r where r.redaction_id = redaction;
     return jsonb_build_object('redaction', redaction, 'events', done);
