@@ -118,6 +118,7 @@ _FUNCTIONS = {
     "row_before": "(text, text, text, bigint, jsonb)",
     "present_period": "(regclass, boolean)",
     "deltas_after": "(regclass, text, text[])",
+    "altered_by": "(regclass)",
     "redactable": "(text, text, text[], text[], text[], boolean, boolean)",
     "erase_events": "(bigint[], text[], text[], boolean, boolean, boolean)",
     "announce_redaction": "(jsonb, text, text, text[], text[], boolean, boolean, boolean, text, text, jsonb, text)",

@@ -135,6 +135,61 @@ def test_after_what_no_single_event_tells_a_row_is_stored_whole(
     assert _found(orders, "public") == (["event_out_of_line"] if "unseen" in between else [])
 
 
+OFF = "alter table orders disable trigger user"
+ON = (
+    'alter table orders enable always trigger "00_audit_row";'
+    ' alter table orders enable always trigger "00_audit_truncate"'
+)
+
+
+@pytest.mark.parametrize(
+    "unseen",
+    [
+        f"{OFF}; update orders set note = 'unseen'; {ON}",
+        "alter table orders alter total type numeric using total * 2",
+        (
+            f"select audit.record_gap('orders', 'paused', 'x'); {OFF}; update orders set note = 'unseen';"
+            f" {ON}; select audit.record_gap('orders', 'resumed', 'x')"
+        ),
+        f"savepoint s; {OFF}; release s; update orders set note = 'unseen'; {ON}",
+    ],
+    ids=["off", "rewritten", "paused", "off in a savepoint"],
+)
+def test_what_the_transaction_of_an_event_did_unseen_is_stored_with_the_next(
+    orders: Trail, unseen: str
+) -> None:
+    orders.execute("update orders set status = 'seen'")
+    orders.execute(f"begin; update orders set status = 'paid'; {unseen}; commit")
+    orders.execute("update orders set status = 'sent'")
+    last = orders.events()[-1]
+    assert last["new_text"] == orders.execute("select to_jsonb(o)::text from orders as o")[0][0]
+    orders.audit("orders", **DELTA)
+    orders.execute("update orders set status = 'a'")
+    orders.execute("update orders set status = 'b'")
+    assert updates(orders)[-2:] == [False, True]
+
+
+def test_a_partition_that_was_changed_while_it_was_detached_begins_with_whole_rows(
+    trail: Trail,
+) -> None:
+    trail.execute(
+        "create table p (id int primary key, a text, b text) partition by range (id);"
+        " create table p1 partition of p for values from (0) to (10)"
+    )
+    trail.audit("p", store=Store.DELTA)
+    trail.execute("insert into p values (1, 'a', 'b')")
+    trail.execute(
+        "begin; update p set a = 'c'; alter table p detach partition p1; update p1 set b = 'unseen';"
+        " alter table p attach partition p1 for values from (0) to (10); commit"
+    )
+    trail.execute("update p set a = 'd'")
+    trail.execute("update p set a = 'e'")
+    assert [e["new_text"] for e in trail.events()][-2:] == [
+        '{"a": "d", "b": "unseen", "id": 1}',
+        '{"a": "e"}',
+    ]
+
+
 def test_a_transaction_stores_one_change_of_a_row_as_a_delta(orders: Trail) -> None:
     orders.execute("begin; update orders set status = 'a'; update orders set status = 'b'; commit")
     orders.execute("update orders set status = 'c'")
@@ -284,6 +339,53 @@ def test_without_the_whole_row_it_is_refused(orders: Trail) -> None:
         with pytest.raises(AuditError, match=message):
             ask()
     assert _found(orders, "public") == ["not_reconciled"]
+
+
+CHANGES = ("status = 'paid'", "note = 'b'", "total = 2", "status = 'sent'")
+ALTER = """
+    update audit.logged_actions set {image} = (
+        select jsonb_object_agg(key, case jsonb_typeof(value) when 'string' then '"forged"' else '99' end::jsonb)
+        from jsonb_each({image}))
+"""
+
+
+def test_reconcile_finds_each_event_that_was_removed_or_altered(orders: Trail) -> None:
+    for change in CHANGES:
+        orders.execute(f"update orders set {change}")
+    assert updates(orders) == [True] * len(CHANGES)
+    assert _found(orders, "public") == []
+    orders.execute("alter table audit.logged_actions disable trigger all")
+    ids = [event["event_id"] for event in orders.events()]
+    forgeries = (
+        "delete from audit.logged_actions",
+        *(ALTER.format(image=f"{w}_row") for w in ("old", "new")),
+    )
+    for event_id in ids:
+        for forgery in forgeries:
+            if event_id == ids[0] and "old_row" in forgery:
+                continue  # an insert has none
+            orders.execute("begin")
+            orders.execute(f"{forgery} where event_id = {event_id}")
+            [found] = reconcile(orders.connection, [QualifiedName("public", "orders")], "audit")
+            assert found.findings, (event_id, forgery)
+            orders.execute("rollback")
+
+
+def test_a_composite_value_whose_type_changed_is_as_it_was_until_capture_is_installed_again(
+    trail: Trail,
+) -> None:
+    trail.execute(
+        "create type pair as (x int, y int); create table t (id int primary key, a text, q pair)"
+    )
+    trail.audit("t", store=Store.DELTA)
+    trail.execute("insert into t values (1, 'a', '(1,2)')")
+    trail.execute("alter type pair add attribute z int")
+    trail.execute("update t set a = 'b'")
+    with pytest.raises(AuditError, match="malformed record literal"):
+        row_at(trail.connection, "t", 1, datetime.now(UTC))
+    trail.audit("t", store=Store.DELTA)
+    trail.execute("update t set a = 'c'")
+    assert row_at(trail.connection, "t", 1, datetime.now(UTC)) == {"id": 1, "a": "c", "q": "(1,2,)"}
 
 
 # -- whatever partitions are gone --------------------------------------------------------------------
@@ -561,6 +663,28 @@ def test_what_is_redacted_is_so_in_whole_rows(trail: Trail) -> None:
     assert "zoe" not in str(trail.execute("select old_row, new_row from audit.logged_actions"))
     with pytest.raises(AuditError, match="was redacted"):
         row_at(trail.connection, "delta.people", 1, events[2].action_tstamp)
+
+
+@pytest.mark.parametrize("rows", [("1",), ()], ids=["one row", "all rows"])
+def test_what_is_redacted_does_not_hide_later_values(trail: Trail, rows: tuple[str, ...]) -> None:
+    trail.execute("create table people (id int primary key, email text, age int)")
+    trail.audit("people", **DELTA)
+    trail.execute("insert into people values (1, 'zoe@example.com', 30)")
+    trail.execute("update people set age = 31")
+    with trail.database.connect() as connection:
+        run(
+            connection,
+            Erasure(table="people", rows=rows, columns=["email"], reason="asked to"),
+            apply=True,
+        )
+    trail.execute("update people set age = 32")
+    trail.execute("update people set age = 33")
+    assert [image[2] for image in images(trail)[-2:]] == [
+        '{"id": 1, "age": 32, "email": "zoe@example.com"}',
+        '{"age": 33}',
+    ]
+    [last] = trail.execute("select to_jsonb(p) from people as p")[0]
+    assert row_at(trail.connection, "people", 1, datetime.now(UTC)) == last
 
 
 def test_a_reader_needs_the_grants_only_for_events_that_hold_changes(orders: Trail) -> None:

@@ -168,6 +168,9 @@ begin
             limit 1;
             is_delta := newest.written_by = old.xmin and newest.action in ('I', 'U')
                 and newest.transaction_id <> pg_current_xact_id()
+                and newest.written_by <> all (
+                    audit.altered_by('public.orders'::regclass)
+                )
                 and newest.transaction_tstamp >= audit.present_period('audit.logged_actions'::regclass, false)
                 and hashint8(newest.event_id) % 32 <> 0;
         end if;
@@ -336,7 +339,7 @@ revoke all on function audit.capture_public__orders() from public;
 
 select audit.hand_over('audit.capture_public__orders()'::regprocedure);
 
-comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "delta"}, "numbers": {}, "hash": "348e0e275d0dcb0253e5fd74f9562b65062967216956df67d5f77dc72bccf858"}';
+comment on function audit.capture_public__orders() is '{"tool": "audit-toolkit", "version": "0.3.0", "table": ["public", "orders"], "key": ["id"], "options": {"store": "delta"}, "numbers": {}, "hash": "248967472f0e407d5e17cf4435e556491dcd05c4216da33e4435511cef43fa6b"}';
 
 
 -- Its triggers on public.orders.
