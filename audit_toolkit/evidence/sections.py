@@ -13,6 +13,7 @@ from typing import Any
 from audit_toolkit.capture.status import read_tables
 from audit_toolkit.completeness.coverage import (
     Capture,
+    Cause,
     Proof,
     Stretch,
     read_coverage,
@@ -107,7 +108,7 @@ def _coverage(reading: Reading) -> Iterator[Line]:
             event_id=one.event_id,
             command=command,
             sql=reading.last,
-            alarm=one.capture is Capture.UNKNOWN,
+            alarm=one.cause is Cause.FOUND,
         )
 
 
@@ -145,8 +146,6 @@ def _recorded(columns: list[str], options: Mapping[str, Any]) -> str:
 
 
 def _gaps(reading: Reading) -> Iterator[Line]:
-    unknown = [one for one in _stretches(reading) if one.capture is Capture.UNKNOWN]
-    sql = reading.last
     for event in reading.events("G", changes=("guard", "witness")):
         if event.change == "witness":
             said = f"{event.said.get('subject')}: {event.said.get('message')}"
@@ -159,15 +158,55 @@ def _gaps(reading: Reading) -> Iterator[Line]:
         else:
             what = f"capture of {event.table} {_gap_verb(event)}"
         yield _event_line(reading, event, f"{what} by {event.who}{because}", alarm=False)
-    for one in unknown:
+    yield from _gaps_begun_before(reading)
+    yield from _off_now(reading)
+
+
+def _gaps_begun_before(reading: Reading) -> Iterator[Line]:
+    """What no event of the period says: what held when it began, and what was found later."""
+    for row in reading.rows("evidence/guard_before"):
+        if row["guard"] == "off":
+            because = f": {row['reason']}" if row["reason"] else ""
+            yield Line(
+                text=f"the guard was off when the period began, switched off by {row['who']}{because}",
+                at=row["since"],
+                event_id=row["event_id"],
+                command=reading.audit("show", str(row["event_id"])),
+                sql=reading.last,
+            )
+    for one in _stretches(reading):
+        if one.cause is Cause.FOUND:
+            some = " at some time" if one.capture is Capture.UNKNOWN else ""
+            why = one.reason or "nobody said why"
+            text = f"capture was off{some} {_span(one.since, one.until)}; {why}"
+        elif one.cause is Cause.SAID and one.since < reading.period.begin:
+            why = "".join((f": {one.reason}" if one.reason else "", f" ({one.who})"))
+            text = f"not captured {_span(one.since, one.until)}{why}"
+        else:
+            continue
         yield Line(
-            text=f"{one.table}: capture was off at some time {_span(one.since, one.until)}; nobody said why",
+            text=f"{one.table}: {text}",
             at=one.since,
             event_id=one.event_id,
             command=reading.audit("coverage", dated=True),
-            sql=sql,
-            alarm=True,
+            sql=reading.last,
+            alarm=one.cause is Cause.FOUND,
         )
+
+
+def _off_now(reading: Reading) -> Iterator[Line]:
+    """Tables whose triggers are off while the trail says that they are captured."""
+    found = read_coverage(reading.connection, reading.schema)
+    known = {str(name) for name, ones in found.items() if ones[-1].capture is not Capture.ON}
+    reading.rows("evidence/tables")
+    for audited in read_tables(reading.connection, reading.schema).audited:
+        if audited.state == "off" and audited.table not in known:
+            yield Line(
+                text=f"{audited.table}: capture is off now; nobody said since when, or why",
+                command=reading.audit("status"),
+                sql=reading.last,
+                alarm=True,
+            )
 
 
 def _gap_verb(event: TrailEvent) -> str:
@@ -364,10 +403,14 @@ def _redactions(reading: Reading) -> Iterator[Line]:
         what += [words for name, words in _ALSO_ERASED.items() if said.get(name)]
         ticket = f", {said['ticket']}" if said.get("ticket") else ""
         held = ", in spite of a hold" if said.get("despite_hold") else ""
-        number = said.get("events")
-        events = counted(number, "event") if isinstance(number, int) else "events"
+        events = _events_of(said)
         text = f"{event.table}: {event.who} erased {', '.join(what)} in {events}{held}"
         yield _event_line(reading, event, f"{text}: {said.get('reason')}{ticket}")
+
+
+def _events_of(said: Mapping[str, Any]) -> str:
+    number = said.get("events")
+    return counted(number, "event") if isinstance(number, int) else "events"
 
 
 _ALSO_ERASED = {"keys": "the keys", "query": "the statements"}
@@ -402,7 +445,7 @@ def _drills(reading: Reading) -> Iterator[Line]:
         outcome = "succeeded" if said.get("ok") else f"FAILED: {said.get('problem')}"
         text = (
             f"restore of {said.get('partition')} from {said.get('archive')} {outcome} "
-            f"({counted(int(said.get('events') or 0), 'event')}, by {event.who})"
+            f"({_events_of(said)}, by {event.who})"
         )
         yield _event_line(reading, event, text, alarm=not said.get("ok"))
 

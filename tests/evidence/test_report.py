@@ -111,6 +111,43 @@ def test_an_unannounced_gap_is_something_to_look_at(shop: Trail, audit: Audit) -
     assert [line["alarm"] for line in section(found, "gaps")] == [False, False, True]
 
 
+def test_a_pause_that_began_before_the_period_is_told(shop: Trail, audit: Audit) -> None:
+    audit("pause", "--table", "orders", "--reason", "second import")
+    shop.execute(
+        "insert into audit.logged_actions (schema_name, table_name, action, new_row) values"
+        """ ('audit', 'logged_actions', 'M', '{"change": "guard", "guard": "off", "reason": "release"}')"""
+    )
+    found = report(audit, "--from", "now", code=FINDINGS)
+    assert "the guard was off when the period began, switched off by postgres: release" in said(
+        found, "gaps"
+    )
+    assert "public.orders: not captured since " in said(found, "gaps")
+    assert "second import (postgres)" in said(found, "gaps")
+
+
+def test_capture_that_is_off_unannounced_is_told_before_and_after_it_is_noted(
+    shop: Trail, audit: Audit
+) -> None:
+    shop.execute('alter table orders disable trigger "00_audit_row"')
+    found = report(audit, code=FINDINGS)
+    assert "public.orders: capture is off now; nobody said since when" in said(found, "gaps")
+    shop.execute("select audit.note_coverage()")
+    found = report(audit, code=FINDINGS)
+    assert "public.orders: capture was off at some time since" in said(found, "gaps")
+    assert [line["alarm"] for line in section(found, "gaps")][-2:] == [True, True]
+    assert [line["alarm"] for line in section(found, "coverage")][-2:] == [True, True]
+
+
+def test_events_that_are_not_ours_are_passed_over(shop: Trail, audit: Audit) -> None:
+    shop.execute(
+        "insert into audit.logged_actions (schema_name, table_name, action, new_row)"
+        " select 'public', 'orders', action, said::jsonb from unnest(array['[1]', 'null',"
+        """ '{"change": "drill", "events": "abc"}', '{"change": "drill", "events": [1]}']) as said,"""
+        " unnest(array['M', 'G', 'R', 'B']) as action"
+    )
+    audit("report", "--from", "1 hour ago", code=FINDINGS)
+
+
 def test_maintenance_that_fails_for_days_is_something_to_look_at(shop: Trail, audit: Audit) -> None:
     shop.execute(
         "insert into audit.maintenance (command, last_run_at, last_success_at, summary)"
