@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from audit_toolkit.connection import fetch, first_line, import_psycopg
 from audit_toolkit.errors import AuditError, PermissionDeniedError
 from audit_toolkit.evidence.profiles import ALL, PROFILES
 from audit_toolkit.evidence.reading import Reading, Verification
-from audit_toolkit.evidence.report import EvidenceReport, Line, Period, Section
+from audit_toolkit.evidence.report import EvidenceReport, Line, Period, Section, utc
 from audit_toolkit.evidence.sections import SECTIONS, Builder
 from audit_toolkit.findings import Finding
 from audit_toolkit.templates import render
@@ -66,20 +66,62 @@ def gather(
 
 
 def _read(reading: Reading, name: str, builder: Builder) -> Section:
+    lines = _or_why_not(reading, lambda: builder.build(reading))
+    away = _or_why_not(reading, lambda: _away(reading)) if builder.of_period else ()
+    if not lines:
+        sql = reading.last
+        text = builder.nothing + (_begun(reading) if builder.of_period and not away else "")
+        text += ", in what the trail still has of it" if away else ""
+        lines = (Line(text=text, command=builder.command(reading), sql=sql),)
+    return Section(name=name, title=builder.title, about=builder.about, lines=(*lines, *away))
+
+
+def _or_why_not(reading: Reading, build: Callable[[], Iterable[Line]]) -> tuple[Line, ...]:
+    """The lines, or one that says why this role cannot have them."""
     errors = import_psycopg().errors
     try:
         with reading.connection.transaction():
-            lines = tuple(builder.build(reading))
+            return tuple(build())
     except (PermissionDeniedError, errors.InsufficientPrivilege) as error:
-        lines = (_not_read(f"this role may not read it: {first_line(error)}", reading),)
+        return (_not_read(f"this role may not read it: {first_line(error)}", reading),)
     except (errors.UndefinedTable, errors.UndefinedFunction, errors.UndefinedColumn) as error:
         why = f"the trail was made by an older release: {first_line(error)}"
-        lines = (_not_read(why, reading),)
+        return (_not_read(why, reading),)
     except AuditError as error:
-        lines = (_not_read(error.message, reading),)
-    if not lines:
-        lines = (Line(text=builder.nothing, command=builder.command(reading), sql=reading.last),)
-    return Section(name=name, title=builder.title, about=builder.about, lines=lines)
+        return (_not_read(error.message, reading),)
+
+
+_NAMED = 5
+"""Partitions that a line names."""
+
+
+def _away(reading: Reading) -> Iterator[Line]:
+    """Events of the period that are not in the trail any more, so that no line can be about them."""
+    rows = reading.rows("evidence/away")
+    if not rows:
+        return
+    shown = [
+        f"{row['name']} ({row['state']}, {'archived at ' + row['archive'] if row['archive'] else 'not archived'})"
+        for row in rows[:_NAMED]
+    ]
+    more = len(rows) - len(shown)
+    shown += [f"and {more} more"] if more > 0 else []
+    yield Line(
+        text=f"not all of the period is in the trail, and what left it is not in this section: {', '.join(shown)}",
+        command=reading.audit("partitions", "list"),
+        sql=reading.last,
+        alarm=True,
+    )
+
+
+def _begun(reading: Reading) -> str:
+    """What to say where the trail begins only in the period, or after it."""
+    first = reading.first_event
+    if first is not None and first <= reading.period.begin:
+        return ""
+    return (
+        f"; the trail has no events before {utc(first)}" if first else "; the trail has no events"
+    )
 
 
 def _not_read(why: str, reading: Reading) -> Line:

@@ -90,6 +90,13 @@ class Reading:
         return shlex.join(["audit", *words, *options])
 
     @cached_property
+    def first_event(self) -> datetime | None:
+        """When the first event of the trail was; None where it has none."""
+        (reach,) = self.rows("evidence/reach")
+        first: datetime | None = reach["first_event"]
+        return first
+
+    @cached_property
     def noted(self) -> tuple[tuple[TrailEvent, ...], str]:
         """The events of the period that are no change of a row, and the statement that reads them."""
         from audit_toolkit.names import QualifiedName

@@ -44,6 +44,8 @@ class Builder:
     """The command that shows the same."""
     dated: bool = False
     """Whether it takes the period."""
+    of_period: bool = False
+    """Whether it says what events of the period say, and so nothing of those that left the trail."""
 
     def command(self, reading: Reading) -> str:
         """That command, as it is typed."""
@@ -512,6 +514,7 @@ SECTIONS: Mapping[str, Builder] = MappingProxyType(
             build=_coverage,
             words=("coverage",),
             dated=True,
+            of_period=True,
         ),
         "tables": Builder(
             title="What is recorded of each table",
@@ -527,6 +530,7 @@ SECTIONS: Mapping[str, Builder] = MappingProxyType(
             build=_gaps,
             words=("history", "--action", "gap"),
             dated=True,
+            of_period=True,
         ),
         "activity": Builder(
             title="Who changed data",
@@ -535,6 +539,7 @@ SECTIONS: Mapping[str, Builder] = MappingProxyType(
             build=_activity,
             words=("history",),
             dated=True,
+            of_period=True,
         ),
         "ddl": Builder(
             title="Changes of tables and of capture",
@@ -543,6 +548,7 @@ SECTIONS: Mapping[str, Builder] = MappingProxyType(
             build=_ddl,
             words=("history",),
             dated=True,
+            of_period=True,
         ),
         "access": Builder(
             title="Who can read, change or silence the trail",
@@ -550,6 +556,7 @@ SECTIONS: Mapping[str, Builder] = MappingProxyType(
             nothing="no role has any way to the trail",
             build=_access,
             words=("access",),
+            of_period=True,
         ),
         "seals": Builder(
             title="Seals and their verification",
@@ -571,6 +578,7 @@ SECTIONS: Mapping[str, Builder] = MappingProxyType(
             nothing="nothing was restored in this period",
             build=_restores,
             words=("partitions", "list"),
+            of_period=True,
         ),
         "redactions": Builder(
             title="Erasures",
@@ -579,6 +587,7 @@ SECTIONS: Mapping[str, Builder] = MappingProxyType(
             build=_redactions,
             words=("history",),
             dated=True,
+            of_period=True,
         ),
         "checks": Builder(
             title="Checks",
@@ -594,6 +603,7 @@ SECTIONS: Mapping[str, Builder] = MappingProxyType(
             build=_drills,
             words=("history",),
             dated=True,
+            of_period=True,
         ),
         "reviews": Builder(
             title="Reviews",
@@ -602,6 +612,7 @@ SECTIONS: Mapping[str, Builder] = MappingProxyType(
             build=_reviews,
             words=("history",),
             dated=True,
+            of_period=True,
         ),
         "limits": Builder(
             title="What a trigger cannot know",

@@ -98,8 +98,27 @@ def test_every_line_can_be_repeated(shop: Trail, audit: Audit) -> None:
 
 def test_what_lies_outside_of_the_period_is_left_out(shop: Trail, audit: Audit) -> None:
     found = report(audit, "--to", "30 minutes ago")
-    assert said(found, "gaps") == "no gap, no pause, and the guard was not switched"
-    assert said(found, "activity") == "no audited table was changed in this period"
+    begun = r"; the trail has no events before \S+ \S+ UTC"
+    nothing = "no gap, no pause, and the guard was not switched"
+    assert re.fullmatch(nothing + begun, said(found, "gaps"))
+    nothing = "no audited table was changed in this period"
+    assert re.fullmatch(nothing + begun, said(found, "activity"))
+
+
+def test_what_left_the_trail_is_not_taken_for_what_never_was(shop: Trail, audit: Audit) -> None:
+    shop.execute(
+        "insert into audit.partition_lifecycle (leaf, leaf_name, lower_bound, upper_bound, state, dropped_at)"
+        " select 0::regclass, 'gone_' || n, now() - n * interval '1 hour', now() - (n - 1) * interval '1 hour',"
+        " 'dropped', now() from generate_series(1, 9) as n"
+    )
+    found = report(audit, "--from", "3 hours ago", "--to", "2 hours ago", code=FINDINGS)
+    nothing = "no audited table was changed in this period, in what the trail still has of it"
+    text, away = said(found, "activity").splitlines()
+    assert text == nothing
+    assert away.endswith("gone_3 (dropped, not archived), gone_2 (dropped, not archived)")
+    assert section(found, "activity")[-1]["alarm"]
+    assert "and 4 more" in said(report(audit, "--from", "1 day ago", code=FINDINGS), "redactions")
+    assert "not all of the period" not in said(report(audit, "--from", "now", code=0), "gaps")
 
 
 def test_an_unannounced_gap_is_something_to_look_at(shop: Trail, audit: Audit) -> None:
