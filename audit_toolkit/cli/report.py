@@ -130,6 +130,7 @@ def report(
             check=lambda: check_database(
                 connection, audit_schema, models=False, archive=archive, config=config
             ),
+            check_words=("--archive", archive) if archive else (),
             verification=verification,
         )
     _write(_RENDERERS[output](evidence), file)

@@ -31,12 +31,13 @@ def gather(
     profile: str = ALL,
     command: str = "",
     check: Callable[[], Sequence[Finding]] = lambda: (),
+    check_words: Sequence[str] = (),
     verification: Verification | None = None,
 ) -> EvidenceReport:
     """The report of a period, read in one snapshot (REPEATABLE READ, read only); takes no locks but those of a SELECT.
 
-    `check` gives what `audit check` finds; it is called in the snapshot. With `verification` every sealed event is
-    read. What this role may not read is an alarm in its section.
+    `check` gives what `audit check` finds, with the options `check_words`; it is called in the snapshot. With
+    `verification` every sealed event is read. What this role may not read is an alarm in its section.
     """
     chosen = PROFILES[profile]
     with connection.transaction():
@@ -49,6 +50,7 @@ def gather(
             now=subject["made_at"],
             check=check,
             verification=verification,
+            check_words=tuple(check_words),
         )
         sections = tuple(
             _read(reading, name, SECTIONS[name]).under(controls)
@@ -69,10 +71,7 @@ def _read(reading: Reading, name: str, builder: Builder) -> Section:
     lines = _or_why_not(reading, lambda: builder.build(reading))
     away = _or_why_not(reading, lambda: _away(reading)) if builder.of_period else ()
     if not lines:
-        sql = reading.last
-        text = builder.nothing + (_begun(reading) if builder.of_period and not away else "")
-        text += ", in what the trail still has of it" if away else ""
-        lines = (Line(text=text, command=builder.command(reading), sql=sql),)
+        lines = _or_why_not(reading, lambda: [_nothing(reading, builder, is_whole=not away)])
     return Section(name=name, title=builder.title, about=builder.about, lines=(*lines, *away))
 
 
@@ -87,6 +86,8 @@ def _or_why_not(reading: Reading, build: Callable[[], Iterable[Line]]) -> tuple[
     except (errors.UndefinedTable, errors.UndefinedFunction, errors.UndefinedColumn) as error:
         why = f"the trail was made by an older release: {first_line(error)}"
         return (_not_read(why, reading),)
+    except errors.DataError as error:  # a time that no calendar has, for one
+        return (_not_read(f"it cannot be read: {first_line(error)}", reading),)
     except AuditError as error:
         return (_not_read(error.message, reading),)
 
@@ -114,14 +115,16 @@ def _away(reading: Reading) -> Iterator[Line]:
     )
 
 
-def _begun(reading: Reading) -> str:
-    """What to say where the trail begins only in the period, or after it."""
-    first = reading.first_event
-    if first is not None and first <= reading.period.begin:
-        return ""
-    return (
-        f"; the trail has no events before {utc(first)}" if first else "; the trail has no events"
-    )
+def _nothing(reading: Reading, builder: Builder, *, is_whole: bool) -> Line:
+    """What a section says without lines, and no more than that."""
+    sql, text = reading.last, builder.nothing
+    if builder.of_period and not is_whole:
+        text += ", in what the trail still has of it"
+    elif builder.of_period:
+        first = reading.first_event
+        if first is None or first > reading.period.begin:
+            text += f"; the trail has no events{f' before {utc(first)}' if first else ''}"
+    return Line(text=text, command=builder.command(reading), sql=sql)
 
 
 def _not_read(why: str, reading: Reading) -> Line:

@@ -63,6 +63,8 @@ class Reading:
     now: datetime
     check: Callable[[], Sequence[Finding]]
     verification: Verification | None
+    check_words: tuple[str, ...] = ()
+    """The options of `audit check` that `check` goes by."""
     last: str = field(default="", init=False)
     """The statement that was sent last, as it can be sent again."""
 

@@ -294,11 +294,12 @@ def _seals(reading: Reading) -> Iterator[Line]:
         yield Line(text=text, command=verify, sql=reading.last)
     elif keys:
         yield Line(text="no checkpoint was signed in this period", command=verify, sql=reading.last)
-    (waiting,) = reading.rows("evidence/unsealed")
+    (sealed,) = reading.rows("evidence/sealed_up_to")
+    (waiting,) = reading.rows("evidence/unsealed", up_to_id=sealed["up_to_id"])
     if keys and waiting["events"]:
         yield Line(
             text=f"{counted(waiting['events'], 'event')} of the period not sealed yet",
-            command=reading.audit("seal"),
+            command=verify,
             sql=reading.last,
         )
     if keys:
@@ -364,16 +365,16 @@ def _retention(reading: Reading) -> Iterator[Line]:
 
 
 def _fates(row: Mapping[str, Any]) -> Iterator[tuple[str, datetime | None, str]]:
-    restored = row["hold_reason"] == _RESTORED
-    if not restored:
+    if not _is_restored(row):
         yield "detached", row["detached_at"], ""
-    if row["archive"] and not restored:
-        yield "archived", row["archived_at"], f", verified: {row['archive']}"
+        if row["archive"]:
+            yield "archived", row["archived_at"], f", verified: {row['archive']}"
     yield "dropped", row["dropped_at"], "" if row["archive"] else ", not archived"
 
 
-_RESTORED = "restored from the archive"
-"""What `archive restore` writes as the reason of its hold."""
+def _is_restored(row: Mapping[str, Any]) -> bool:
+    """Whether it came from the archive: a restore writes all times at once, and holds come and go."""
+    return row["archived_at"] is not None and row["archived_at"] == row["detached_at"]
 
 
 def _bounds(row: Mapping[str, Any]) -> str:
@@ -381,12 +382,17 @@ def _bounds(row: Mapping[str, Any]) -> str:
     return f"{utc(lower) if lower else 'MINVALUE'} to {utc(upper) if upper else 'MAXVALUE'}"
 
 
+_RESTORED = "restored from the archive"
+"""What `archive restore` writes as the reason of its hold."""
+
+
 def _restores(reading: Reading) -> Iterator[Line]:
     for row in reading.rows("evidence/partitions"):
-        if row["hold_reason"] == _RESTORED and reading.period.has(row["held_at"]):
+        if _is_restored(row) and reading.period.has(row["detached_at"]):
+            who = f" by {row['held_by']}" if row["hold_reason"] == _RESTORED else ""
             yield Line(
-                text=f"partition {row['name']} restored from {row['archive']} by {row['held_by']}",
-                at=row["held_at"],
+                text=f"partition {row['name']} restored from {row['archive']}{who}",
+                at=row["detached_at"],
                 command=reading.audit("partitions", "list"),
                 sql=reading.last,
             )
@@ -426,7 +432,7 @@ def _checks(reading: Reading) -> Iterator[Line]:
         accepted = f" (accepted: {finding.accepted})" if finding.accepted is not None else ""
         yield Line(
             text=f"{finding.severity}: {finding.subject}: {finding.message} ({finding.kind}){accepted}",
-            command=reading.audit("check"),
+            command=reading.audit("check", *reading.check_words),
             alarm=finding.accepted is None and finding.severity.rank >= Severity.WARNING.rank,
         )
     for row in reading.rows("evidence/maintenance"):

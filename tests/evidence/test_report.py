@@ -276,6 +276,62 @@ def test_one_snapshot(shop: Trail) -> None:
     assert as_markdown(first).startswith("# SOC 2")
 
 
+def test_a_restore_is_told_whatever_became_of_its_hold(shop: Trail, audit: Audit) -> None:
+    shop.execute(
+        "insert into audit.partition_lifecycle (leaf, leaf_name, state, detached_at, archived_at, archive,"
+        " archive_digest, hold_reason, held_by, held_at) values"
+        " (1::regclass, 'released', 'detached', now(), now(), 'a', 'd', null, null, null),"
+        " (2::regclass, 'kept', 'detached', now(), now(), 'a', 'd', 'a law suit', 'al', now()),"
+        " (3::regclass, 'back', 'detached', now(), now(), 'a', 'd', 'restored from the archive', 'jo', now()),"
+        " (4::regclass, 'never', 'detached', now() - interval '1 s', now(), 'a', 'd',"
+        " 'restored from the archive', 'mallory', now())"
+    )
+    found = report(audit, code=FINDINGS)
+    names = re.findall(
+        r"^partition (\w+) restored from a(?: by (\w+))?$", said(found, "restores"), re.M
+    )
+    assert sorted(names) == [("back", "jo"), ("kept", ""), ("released", "")]
+    fates = re.findall(r"^partition (\w+) (archived|detached)", said(found, "retention"), re.M)
+    assert fates == [("never", "detached"), ("never", "archived")]
+
+
+def test_commands_say_all_that_a_line_depends_on(shop: Trail, audit: Audit, tmp_path: Path) -> None:
+    file = tmp_path / "no folder"
+    file.touch()
+    url = str(file / "archive")
+    found = report(audit, "--archive", url, code=FINDINGS)
+    [line] = [one for one in section(found, "checks") if "archive_unreachable" in one["text"]]
+    assert "archive_unreachable" in audit(*shlex.split(line["command"])[1:], code=FINDINGS).stdout
+
+
+def test_events_that_are_not_sealed_stay_the_same_number(
+    shop: Trail, audit: Audit, tmp_path: Path
+) -> None:
+    key = tmp_path / "seal.key"
+    audit("keys", "new", "--key", str(key), "--name", "example.com/orders")
+    audit("seal", "--key", str(key))
+    shop.execute("insert into orders values (2), (3)")
+    found = report(audit)
+    [line] = [one for one in section(found, "seals") if "not sealed yet" in one["text"]]
+    assert line["text"] == "2 events of the period not sealed yet"
+    shop.execute("insert into orders values (4)")
+    audit("seal", "--key", str(key))
+    assert shop.execute(line["sql"]) == [(2,)]
+    size = shop.execute("select max(tree_size) from audit.seal_checkpoints")
+    audit(*shlex.split(line["command"])[1:], code=0)
+    assert shop.execute("select max(tree_size) from audit.seal_checkpoints") == size
+
+
+def test_a_time_that_no_calendar_has_spoils_no_other_section(shop: Trail, audit: Audit) -> None:
+    shop.execute(
+        "insert into audit.logged_actions (action_tstamp, schema_name, table_name, action, row_key, new_row)"
+        " values ('infinity', 'public', 'orders', 'I', '9', '{}')"
+    )
+    found = report(audit, code=FINDINGS)
+    assert "not known: it cannot be read: timestamp too large" in said(found, "retention")
+    assert "1 insert" in said(found, "activity")
+
+
 def test_what_a_reader_may_not_know_is_said(shop: Trail, audit: Audit) -> None:
     role = f"reader_{shop.database.name[-8:]}"
     shop.execute(f"create role {role}; grant usage on schema audit to {role}")
