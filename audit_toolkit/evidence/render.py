@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jinja2
 
-from audit_toolkit.evidence.report import EvidenceReport, utc
+from audit_toolkit.evidence.report import EvidenceReport, machine, utc
 from audit_toolkit.printable import visible
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -48,7 +48,13 @@ def _environment(*, html: bool) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        utc=utc, visible=visible, statement=_statement, plain=_plain, code=_code, fenced=_fenced
+        utc=utc,
+        machine=machine,
+        visible=visible,
+        statement=_statement,
+        plain=_plain,
+        code=_code,
+        fenced=_fenced,
     )
     return environment
 
@@ -71,7 +77,9 @@ _MARKDOWN = re.compile(
 def _plain(text: str) -> str:
     """Text that Markdown shows as it is."""
     escaped = _MARKDOWN.sub(r"\\\g<0>", visible(text))
-    return "".join(_HTML.get(c, c) for c in escaped)
+    shown = "".join(_HTML.get(c, c) for c in escaped)
+    # Four spaces at the beginning are a block of code.
+    return f"&#32;{shown[1:]}" if shown.startswith(" ") else shown
 
 
 def _code(text: str) -> str:

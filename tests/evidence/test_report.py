@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import random
 import re
 import shlex
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,15 +19,29 @@ import psycopg
 import pytest
 from markdown_it import MarkdownIt
 
+from audit_toolkit.cli.whole_file import write_whole
 from audit_toolkit.config import Mask
-from audit_toolkit.evidence import PROFILES, Period, as_html, as_markdown, gather
+from audit_toolkit.errors import AuditError
+from audit_toolkit.evidence import (
+    PROFILES,
+    EvidenceReport,
+    Line,
+    Period,
+    Section,
+    as_html,
+    as_markdown,
+    gather,
+)
 from audit_toolkit.evidence.sections import SECTIONS
 from audit_toolkit.findings import FINDINGS
+from audit_toolkit.printable import visible
 from tests.plugins.command import Audit
 from tests.plugins.trail import SCHEMA, Trail
 
 HOSTILE = 'pay<script>alert("1")</script>|`b`\n# *x* [y](z)\x1b[31m'
 """A name and a reason that HTML, Markdown and terminals would obey."""
+UMASK = os.umask(0o022)
+os.umask(UMASK)
 STORY = """
     create table orders (id int primary key, email text, note text);
     create table logs (id int);
@@ -253,6 +271,91 @@ def test_nothing_is_markup_in_markdown(hostile: Trail, audit: Audit) -> None:
     assert "\x1b" not in text
 
 
+def test_no_text_becomes_markup_or_gets_lost() -> None:
+    pieces = (
+        *(
+            "`",
+            "``",
+            "*",
+            "_",
+            "[",
+            "](",
+            "](x)",
+            "!",
+            "<",
+            "&amp;",
+            "|",
+            "\\",
+            "~~~",
+            "#",
+            "- ",
+            "1. ",
+            "    ",
+        ),
+        *(
+            "\t",
+            "\n",
+            "\r",
+            "\u2028",
+            "\x1b",
+            "\u202e",
+            "a",
+            "é",
+            "@",
+            "http://x.y",
+            "<!--",
+            "---",
+            "{{",
+            '"',
+        ),
+    )
+    generator = random.Random(7)
+    now = datetime.now(UTC)
+    for _ in range(100):
+        name, command, sql = (
+            "".join(generator.choices(pieces, k=generator.randint(1, 8))) for _ in range(3)
+        )
+        lines = (
+            Line(text=name, command=command, sql=sql),
+            Line(text=name, at=now, alarm=True),
+        )
+        found = EvidenceReport(
+            title="T",
+            profile="all",
+            period=Period(begin=now, end=now),
+            made_at=now,
+            database=name,
+            login=name,
+            server_version="18",
+            toolkit="1",
+            command=command,
+            sections=(Section(name="s", title="S", about="A", lines=lines),),
+        )
+        shown, typed = (" ".join(visible(text).split()) for text in (name, command))
+        markdown = MarkdownIt("commonmark").enable("table").render(as_markdown(found))
+        for page in (read_page(markdown), read_page(as_html(found))):
+            text = " ".join(page.text.split())
+            assert text.count(shown) >= 4, name
+            assert typed in text, command
+            tags = Counter(page.tags)
+            assert (tags["li"], tags["td"], tags["h1"], tags["pre"]) in (
+                (2, 5, 1, 1),
+                (2, 10, 1, 1),
+            ), name
+
+
+def test_times_are_read_back_from_every_page(shop: Trail, audit: Audit) -> None:
+    html = audit("report", "--from", "0007-08-09 00:00 UTC", "--format", "html").stdout
+    assert "0007-08-09 00:00:00 UTC to " in html
+    times = re.findall(r'datetime="([^"]*)"', html)
+    assert times
+    # As HTML demands: three digits at most.
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", time) for time in times)
+    found = json.loads(audit("report", "--from", "0007-08-09 00:00 UTC", "--format", "json").stdout)
+    again = json.loads(audit(*shlex.split(found["made_by"])[1:], code=0).stdout)
+    assert (again["from"], again["to"]) == (found["from"], found["to"])
+
+
 def test_one_snapshot(shop: Trail) -> None:
     now = datetime.now(UTC)
     with shop.database.connect() as other, shop.database.connect() as connection:
@@ -390,8 +493,39 @@ def test_a_file_is_written(shop: Trail, audit: Audit, tmp_path: Path) -> None:
     done = audit("report", "--from", "1 hour ago", "--format", "html", "-o", str(file), code=0)
     assert (done.stdout, done.stderr) == ("", f"wrote {file}\n")
     assert file.read_text("utf-8").startswith("<!doctype html>")
-    refused = audit("report", "--from", "1 hour ago", "-o", str(tmp_path / "no" / "file"), code=1)
-    assert "could not write" in refused.stderr
+    assert file.stat().st_mode & 0o777 == 0o666 & ~UMASK
+    link = tmp_path / "link"
+    link.symlink_to(file)
+    file.chmod(0o640)
+    audit("report", "--from", "1 hour ago", "-o", str(link), code=0)
+    assert file.read_text("utf-8").startswith("# Audit trail report")
+    assert (link.is_symlink(), file.stat().st_mode & 0o777) == (True, 0o640)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["link", "out.html"]
+
+
+def test_a_report_without_a_place_is_refused_before_it_is_read(
+    shop: Trail, audit: Audit, tmp_path: Path
+) -> None:
+    words = ("--from", "1 hour ago", "--dsn", "postgresql://nowhere.invalid/", "-o")
+    assert "could not write" in audit("report", *words, str(tmp_path / "no" / "f"), code=1).stderr
+    assert "could not write" in audit("report", *words, str(tmp_path), code=1).stderr
+
+
+def test_a_file_that_cannot_be_written_to_its_end_stays_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "out.md"
+    file.write_text("former")
+
+    def full(path: Path, text: str, encoding: str) -> None:
+        with path.open("w", encoding=encoding) as opened:
+            opened.write(text[:3])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(AuditError, match="No space left"):
+        write_whole(file, "a long report", "-o")
+    assert [one.read_bytes() for one in tmp_path.iterdir()] == [b"former"]
 
 
 def test_a_review_names_the_file_that_was_looked_at(
