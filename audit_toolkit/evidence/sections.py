@@ -17,8 +17,6 @@ from audit_toolkit.completeness.coverage import (
     Cause,
     Proof,
     Stretch,
-    read_coverage,
-    read_registry,
 )
 from audit_toolkit.config import option_words
 from audit_toolkit.connection import fetch, import_psycopg
@@ -73,10 +71,7 @@ def _event_line(reading: Reading, event: TrailEvent, text: str, *, alarm: bool =
 
 
 def _stretches(reading: Reading) -> list[Stretch]:
-    found = read_coverage(reading.connection, reading.schema)
-    may_read = read_registry(reading.connection, reading.schema) is not None
-    marks = render("coverage/marks", schema=reading.schema, may_read_registry=may_read)
-    reading.last = marks.strip()
+    found, reading.last = reading.coverage
     begin, end = reading.period.begin, reading.period.end
     return [
         one
@@ -199,7 +194,7 @@ def _gaps_begun_before(reading: Reading) -> Iterator[Line]:
 
 def _off_now(reading: Reading) -> Iterator[Line]:
     """Tables whose triggers are off while the trail says that they are captured."""
-    found = read_coverage(reading.connection, reading.schema)
+    found, _ = reading.coverage
     known = {str(name) for name, ones in found.items() if ones[-1].capture is not Capture.ON}
     reading.rows("evidence/tables")
     for audited in read_tables(reading.connection, reading.schema).audited:

@@ -549,6 +549,28 @@ def test_a_review_names_the_file_that_was_looked_at(
     )
 
 
+def test_a_review_of_nothing_or_by_nobody_is_refused(
+    shop: Trail, audit: Audit, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty.html"
+    empty.touch()
+    undecodable = tmp_path / os.fsdecode(b"caf\xe9.html")
+    undecodable.write_text("x")
+
+    def refused(by: str, note: str, *words: str) -> str:
+        return audit("review", "--by", by, "--note", note, *words, code=2).stderr
+
+    assert "needs the name of the reviewer" in refused("\u200b\u00a0", "fine")
+    assert "needs a conclusion" in refused("jo", "\u2060")
+    assert "empty.html is empty" in refused("jo", "fine", "--file", str(empty))
+    assert "Is a directory" in refused("jo", "fine", "--file", str(tmp_path))
+    assert "--file: 'caf\\udce9.html' is not text" in refused(
+        "jo", "fine", "--file", str(undecodable)
+    )
+    assert "--by: 'j\\udcff' is not text" in refused("j\udcff", "fine")
+    assert not [e for e in shop.events() if e["table_name"] == "logged_actions"]
+
+
 def test_seals_are_listed_and_verified(shop: Trail, audit: Audit, tmp_path: Path) -> None:
     key = tmp_path / "seal.key"
     audit("keys", "new", "--key", str(key), "--name", "example.com/orders")
