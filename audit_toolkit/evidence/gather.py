@@ -76,20 +76,23 @@ def _read(reading: Reading, name: str, builder: Builder) -> Section:
 
 
 def _or_why_not(reading: Reading, build: Callable[[], Iterable[Line]]) -> tuple[Line, ...]:
-    """The lines, or one that says why this role cannot have them."""
+    """The lines, up to one that says why this role cannot have the rest."""
     errors = import_psycopg().errors
+    lines: list[Line] = []
     try:
         with reading.connection.transaction():
-            return tuple(build())
+            lines.extend(build())
     except (PermissionDeniedError, errors.InsufficientPrivilege) as error:
-        return (_not_read(f"this role may not read it: {first_line(error)}", reading),)
+        why = f"this role may not read it: {first_line(error)}"
     except (errors.UndefinedTable, errors.UndefinedFunction, errors.UndefinedColumn) as error:
         why = f"the trail was made by an older release: {first_line(error)}"
-        return (_not_read(why, reading),)
     except errors.DataError as error:  # a time that no calendar has, for one
-        return (_not_read(f"it cannot be read: {first_line(error)}", reading),)
+        why = f"it cannot be read: {first_line(error)}"
     except AuditError as error:
-        return (_not_read(error.message, reading),)
+        why = error.message
+    else:
+        return tuple(lines)
+    return (*lines, _not_read(why, reading))
 
 
 _NAMED = 5

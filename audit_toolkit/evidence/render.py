@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from functools import cache
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def _environment(*, html: bool) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
+        typed=_typed,
         utc=utc,
         machine=machine,
         visible=visible,
@@ -61,6 +63,20 @@ def _environment(*, html: bool) -> jinja2.Environment:
 
 def _statement(sql: str) -> str:
     return visible(sql, keep="\n")
+
+
+def _typed(command: str) -> str:
+    """A command as bash reads it, with nothing in it that cannot be seen."""
+    if command.isprintable():
+        return command
+    return " ".join(map(_word, shlex.split(command)))
+
+
+def _word(word: str) -> str:
+    if word.isprintable():
+        return shlex.quote(word)
+    shown = (f"\\{c}" if c in "'\\" else c if c.isprintable() else f"\\U{ord(c):08x}" for c in word)
+    return f"$'{''.join(shown)}'"
 
 
 _MARKDOWN = re.compile(

@@ -9,8 +9,10 @@ import os
 import random
 import re
 import shlex
+import subprocess
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from audit_toolkit.evidence import (
     Line,
     Period,
     Section,
+    Verification,
     as_html,
     as_markdown,
     gather,
@@ -312,9 +315,10 @@ def test_no_text_becomes_markup_or_gets_lost() -> None:
     generator = random.Random(7)
     now = datetime.now(UTC)
     for _ in range(100):
-        name, command, sql = (
+        name, word, sql = (
             "".join(generator.choices(pieces, k=generator.randint(1, 8))) for _ in range(3)
         )
+        command = shlex.join(["audit", word])
         lines = (
             Line(text=name, command=command, sql=sql),
             Line(text=name, at=now, alarm=True),
@@ -336,12 +340,33 @@ def test_no_text_becomes_markup_or_gets_lost() -> None:
         for page in (read_page(markdown), read_page(as_html(found))):
             text = " ".join(page.text.split())
             assert text.count(shown) >= 4, name
-            assert typed in text, command
+            assert typed in text or not command.isprintable(), command
             tags = Counter(page.tags)
             assert (tags["li"], tags["td"], tags["h1"], tags["pre"]) in (
                 (2, 5, 1, 1),
                 (2, 10, 1, 1),
             ), name
+
+
+def test_commands_run_as_they_are_printed(hostile: Trail, audit: Audit) -> None:
+    """Whatever they name: bash is asked what it makes of them."""
+    found = json.loads(audit("report", "--from", "1 hour ago", "--format", "json").stdout)
+    [wanted] = [line["command"] for line in section(found, "activity")]
+    html = audit("report", "--from", found["from"], "--to", found["to"], "--format", "html").stdout
+    printed = [
+        unescape(one) for one in re.findall(r"<code>(audit history --table.*?)</code>", html)
+    ]
+    assert printed
+    environment = {"LC_ALL": "C.UTF-8", "PATH": os.defpath}
+    for command in printed:
+        assert command.isprintable()
+        ran = subprocess.run(
+            ["bash", "-c", f"printf '%s\\0' {command}"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            check=True,
+        )
+        assert ran.stdout.decode().split("\0")[:-1] == shlex.split(wanted)
 
 
 def test_times_are_read_back_from_every_page(shop: Trail, audit: Audit) -> None:
@@ -456,20 +481,27 @@ def test_a_time_that_no_calendar_has_spoils_no_other_section(shop: Trail, audit:
     assert "1 insert" in said(found, "activity")
 
 
-def test_what_a_reader_may_not_know_is_said(shop: Trail, audit: Audit) -> None:
+def test_what_a_reader_may_not_know_is_said(shop: Trail, audit: Audit, tmp_path: Path) -> None:
     role = f"reader_{shop.database.name[-8:]}"
     shop.execute(f"create role {role}; grant usage on schema audit to {role}")
-    shop.execute(f"grant select on audit.logged_actions to {role}")
+    shop.execute(
+        f"grant select on audit.logged_actions, audit.seal_checkpoints, audit.seal_keys to {role}"
+    )
+    key = str(tmp_path / "seal.key")
+    audit("keys", "new", "--key", key, "--name", "example.com/orders")
+    audit("seal", "--key", key)
     try:
         with shop.database.connect() as connection:
             connection.execute(f"set role {role}")
             now = datetime.now(UTC)
             period = Period(begin=now - timedelta(hours=1), end=now)
-            found = gather(connection, SCHEMA, period)
+            found = gather(connection, SCHEMA, period, verification=Verification())
         lines = {one.name: one.lines for one in found.sections}
-        assert "not known: this role may not read it" in lines["retention"][0].text
-        assert lines["retention"][0].alarm
+        assert "not known: this role may not read it" in lines["retention"][-1].text
+        assert lines["retention"][-1].alarm
         assert "1 insert" in lines["activity"][0].text
+        told = [line.text.split(" ")[0] for line in lines["seals"]]
+        assert (told[:2], told[-1]) == (["key", "1"], "not")
     finally:
         shop.execute(f"drop owned by {role}; drop role {role}")
 
