@@ -286,7 +286,7 @@ def _access(reading: Reading) -> Iterator[Line]:
     for event in reading.events("M"):
         ddl = event.said.get("ddl")
         tag = str(ddl.get("tag", "")) if isinstance(ddl, dict) else ""
-        if tag in ("GRANT", "REVOKE") or "POLICY" in tag:
+        if "POLICY" in tag:
             yield _event_line(reading, event, f"{event.table}: {tag}, by {event.who}")
 
 
@@ -510,8 +510,9 @@ _LIMITS = (
     ),
     (
         (
-            "who could read or alter earlier: rights are those of now. GRANT and policies on audited tables are "
-            "events where DDL is recorded (audit install --ddl); memberships of roles are in the server's log"
+            "who could read or alter earlier: rights are those of now. Policies of audited tables are events where "
+            "DDL is recorded (audit install --ddl); no trigger is told what a GRANT was about, and pgAudit logs "
+            "GRANT, REVOKE and memberships (pgaudit.log = 'role')"
         ),
         "select evtname from pg_catalog.pg_event_trigger order by evtname",
     ),
@@ -575,7 +576,7 @@ SECTIONS: Mapping[str, Builder] = MappingProxyType(
         ),
         "access": Builder(
             title="Who can read, change or silence the trail",
-            about="As things are now, and changes of rights in the period where the trail was told of DDL.",
+            about="As things are now, and policies that were changed in the period where the trail was told of DDL.",
             nothing="no role has any way to the trail",
             build=_access,
             words=("access",),
