@@ -243,8 +243,9 @@ class Manifest:
         if self.version not in (1, VERSION):
             raise UnsoundError(f"its version is {self.version!r}")
         part = self.exported or Range(reach=0)
-        for moment in (self.created_at, self.lower, self.upper, part.since, part.until):
-            if moment is not None and not _is_time(moment):
+        moments = (self.lower, self.upper, part.since, part.until)
+        for moment in (self.created_at, *(one for one in moments if one is not None)):
+            if not _is_time(moment):
                 raise UnsoundError(f"{moment!r} is not a valid time")
         # Whatever the annotations say, these come from a file that anybody may have written.
         texts: list[object] = [self.leaf, self.digest, self.toolkit, *self.columns]

@@ -16,7 +16,8 @@ from audit_toolkit.cli.database import open_database
 from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema, Utc
 from audit_toolkit.cli.review import read_period
 from audit_toolkit.cli.seal_options import PublicKeys, read_public_keys
-from audit_toolkit.errors import AuditError, UsageError
+from audit_toolkit.cli.whole_file import require_place, write_whole
+from audit_toolkit.errors import UsageError
 from audit_toolkit.evidence import (
     Period,
     Verification,
@@ -116,6 +117,8 @@ def report(
             "--checkpoints and --key are what --verify compares with", hint="add --verify"
         )
     period = read_period(begin, end, utc=utc)
+    if file is not None:
+        require_place(file, "-o")
     verification = _verification(checkpoints or [], key or []) if verify else None
     with open_database(dsn, config) as connection:
         require_readable_trail(connection, audit_schema)
@@ -130,6 +133,7 @@ def report(
             check=lambda: check_database(
                 connection, audit_schema, models=False, archive=archive, config=config
             ),
+            check_words=("--archive", archive) if archive else (),
             verification=verification,
         )
     _write(_RENDERERS[output](evidence), file)
@@ -165,12 +169,7 @@ def _write(text: str, file: Path | None) -> None:
     if file is None:
         print(text, end="")
         return
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise AuditError(
-            f"could not write {file}: {error.strerror}", hint="name another file: -o FILE"
-        ) from error
+    write_whole(file, text, "-o")
     print(f"wrote {file}", file=sys.stderr)
 
 

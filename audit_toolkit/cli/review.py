@@ -92,9 +92,17 @@ def read_period(begin: str, end: str, *, utc: bool) -> Period:
 
 def _sha256(file: Path) -> str:
     try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+        with file.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256")
+            is_empty = opened.tell() == 0
     except OSError as error:
         raise UsageError(
             f"--file: could not read {file}: {error.strerror}",
             hint="name the report that was reviewed",
         ) from error
+    if is_empty:
+        raise UsageError(
+            f"--file: {file} is empty: there was nothing to review",
+            hint="name the report that was reviewed",
+        )
+    return digest.hexdigest()

@@ -81,9 +81,11 @@ def parse_moment(
     typed = " ".join(text.lower().split())
     _refuse_two_meanings(typed, text, option, now)
     try:
-        return _ago(typed, now, utc=utc) or _on_day(typed, now, utc=utc) or _iso(typed, utc=utc)
+        moment = _ago(typed, now, utc=utc) or _on_day(typed, now, utc=utc) or _iso(typed, utc=utc)
+        moment.astimezone(UTC)  # which may be before the first year, or after the last
     except (ValueError, OverflowError) as error:
         raise UsageError(f"{option}: {text!a} is not a valid time", hint=f"write {HELP}") from error
+    return moment
 
 
 def _refuse_two_meanings(typed: str, text: str, option: str, now: datetime) -> None:
@@ -116,7 +118,7 @@ def show_moment(moment: datetime, *, utc: bool = False) -> str:
     """The moment to the second with its zone, in local time or in UTC; `parse_moment` reads it."""
     shown = _in_zone(moment, utc=utc)
     zone = "UTC" if shown.utcoffset() == timedelta() else f"{shown:%z}"
-    return f"{shown:%Y-%m-%d %H:%M:%S} {zone}"
+    return f"{shown.replace(tzinfo=None).isoformat(' ', 'seconds')} {zone}"
 
 
 def _in_zone(moment: datetime, *, utc: bool) -> datetime:

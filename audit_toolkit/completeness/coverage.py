@@ -34,6 +34,17 @@ class Capture(StrEnum):
     """It was off at some time before the event that says so, and nobody knows since when."""
 
 
+class Cause(StrEnum):
+    """Why a table was not captured, or may not have been."""
+
+    SAID = "said"
+    """Somebody announced it, by our commands."""
+    FOUND = "found"
+    """It was found later; nobody had said so."""
+    DROPPED = "dropped"
+    """The table was dropped."""
+
+
 class Proof(StrEnum):
     """What says so."""
 
@@ -55,6 +66,8 @@ class Stretch:
     """The event that says so."""
     who: str | None = None
     reason: str | None = None
+    cause: Cause | None = None
+    """Why it was not captured; None where it was."""
     rule: Mapping[str, Any] | None = None
     """The options of its installation; None where nothing in the trail says them."""
 
@@ -124,8 +137,12 @@ def read_coverage(connection: Connection, schema: str) -> dict[QualifiedName, tu
 
 
 def covered_at(stretches: Sequence[Stretch], moment: datetime) -> Stretch | None:
-    """The stretch that a moment is in; None before capture began."""
-    return next((one for one in stretches if one.covers(moment)), None)
+    """The stretch that a moment is in; None before capture began.
+
+    Where a clock was set back, and two claim it, the one that claims less.
+    """
+    there = [one for one in stretches if one.covers(moment)]
+    return min(there, key=lambda one: one.capture is Capture.ON, default=None)
 
 
 def read_registry(connection: Connection, schema: str) -> dict[QualifiedName, Registered] | None:
@@ -164,19 +181,23 @@ def _stretches(
         begun.insert(0, replace(_registered(name, entry), rule=None))
     rule: Mapping[str, Any] | None = None
     for one, following in zip(begun, [*begun[1:], None], strict=True):
+        is_on = one.capture is Capture.ON
         rule = one.rule if one.rule is not None else rule
-        if following is not None and following.since <= one.since:
-            continue
         until = None if following is None else following.since
-        yield replace(one, until=until, rule=rule if one.capture is Capture.ON else None)
+        since = one.since
+        if until is not None and until <= since:
+            if is_on or until == since:
+                continue
+            since, until = until, since  # a clock was set back meanwhile
+        yield replace(one, since=since, until=until, rule=rule if is_on else None)
 
 
 def _beginnings(name: QualifiedName, marks: Sequence[Mapping[str, Any]]) -> Iterator[Stretch]:
-    """Where something of capture changed, in the order of time."""
+    """Where something of capture changed, in the order of events."""
     capture: Capture | None = None
     rule: Mapping[str, Any] | None = None
     for mark in marks:
-        said = json.loads(mark["said"] or "{}")
+        said = _object(mark["said"])
         one = Stretch(
             table=name,
             capture=Capture.ON,
@@ -185,30 +206,74 @@ def _beginnings(name: QualifiedName, marks: Sequence[Mapping[str, Any]]) -> Iter
             who=mark["who"],
             reason=said.get("reason"),
         )
-        match mark["action"], said:
+        state = str(said.get("capture"))
+        match mark["action"], said.get("change"):
             case "first", _:
-                if capture is not None:
-                    continue
-            case "M", {"change": "dropped"}:
-                one = replace(one, capture=Capture.OFF, reason="the table was dropped")
-            case "M", {"capture": state}:
-                if state == "on" and capture is Capture.ON and said.get("options") == rule:
-                    continue
-                one = replace(one, capture=_CAPTURE[state], reason=_NOTED[state])
-                rule = said.get("options")
-                one = replace(one, rule=rule)
-                if capture is None and said.get("since"):
-                    one = replace(one, since=min(one.since, datetime.fromisoformat(said["since"])))
-            case _, {"capture": "resumed"}:
-                if capture is Capture.ON and mark["before"] is not None:
-                    yield replace(one, capture=Capture.UNKNOWN, since=mark["before"])
+                begun = [one] if capture is None else []
+            case "M", "dropped":
+                begun = [replace(one, capture=Capture.OFF, cause=Cause.DROPPED, reason=_DROPPED)]
+            case "M", "capture" if state in _CAPTURE:
+                begun = list(_noted(one, said, mark["before"], capture, rule))
+                rule = begun[-1].rule if begun else rule
+            case "G", _ if state == "resumed":
+                begun = [*_doubtful(one, mark["before"], capture), one]
+            case "G", _:
+                begun = [replace(one, capture=Capture.OFF, cause=Cause.SAID)]
             case _:
-                one = replace(one, capture=Capture.OFF)
-        capture = one.capture
+                begun = []
+        capture = begun[-1].capture if begun else capture
+        yield from begun
+
+
+def _doubtful(one: Stretch, before: datetime | None, capture: Capture | None) -> Iterator[Stretch]:
+    """The time since the last event, if nobody had said that capture was off."""
+    if capture is Capture.ON and before is not None:
+        yield replace(one, capture=Capture.UNKNOWN, cause=Cause.FOUND, since=before)
+
+
+def _noted(
+    one: Stretch,
+    said: Mapping[str, Any],
+    before: datetime | None,
+    capture: Capture | None,
+    rule: Mapping[str, Any] | None,
+) -> Iterator[Stretch]:
+    """What maintenance noted of capture."""
+    now = _CAPTURE[said["capture"]]
+    options = said.get("options")
+    if now is capture is Capture.ON and options == rule:
+        return
+    if now is capture is Capture.OFF:
+        return  # as somebody had said
+    one = replace(
+        one,
+        capture=now,
+        cause=None if now is Capture.ON else Cause.FOUND,
+        reason=_NOTED[said["capture"]],
+        rule=options if isinstance(options, dict) else None,
+    )
+    if capture is None:
+        one = replace(one, since=_earlier(one.since, said.get("since")))
+    doubtful = [] if now is Capture.ON else list(_doubtful(one, before, capture))
+    yield from doubtful
+    if now is Capture.OFF or not doubtful:
         yield one
 
 
+def _object(text: str | None) -> dict[str, Any]:
+    """What an event says; nothing where it is not what we write."""
+    said = json.loads(text or "{}")
+    return said if isinstance(said, dict) else {}
+
+
+def _earlier(moment: datetime, text: object) -> datetime:
+    with suppress(ValueError, TypeError):
+        return min(moment, datetime.fromisoformat(str(text)))
+    return moment
+
+
 _CAPTURE = {"on": Capture.ON, "off": Capture.OFF, "interrupted": Capture.UNKNOWN}
+_DROPPED = "the table was dropped"
 _NOTED = {
     "on": None,
     "off": "its triggers were off or gone when maintenance looked",

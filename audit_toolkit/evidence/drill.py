@@ -19,7 +19,12 @@ from audit_toolkit.archive import (
     seal_problems,
 )
 from audit_toolkit.connection import first_line, import_psycopg
-from audit_toolkit.errors import AuditError, PermissionDeniedError, UsageError
+from audit_toolkit.errors import (
+    AuditError,
+    MissingExtraError,
+    PermissionDeniedError,
+    UsageError,
+)
 from audit_toolkit.evidence.drills_and_reviews import note
 from audit_toolkit.names import quote_identifier
 
@@ -65,24 +70,31 @@ def drill(
     """Restore an archived partition into a schema of its own, compare it, drop it, and record what came of it.
 
     Without a name, any of those that this database archived. A failure is recorded like a success, and is no error.
-    Raises `UsageError` where nothing is archived, or the schema `scratch` is there.
+    Raises `UsageError` where this database archived nothing, or not that, or the schema `scratch` is there, and what
+    psycopg raises where this role lacks a right, or the connection is lost.
     """
     began = clock()
     chosen = partition or _any_of(connection, store, schema)
     place = scratch or f"{schema[:40]}_drill_{secrets.token_hex(4)}"
     events, sealed, problem = 0, False, None
-    errors = import_psycopg()
+    errors = import_psycopg().errors
     try:
         manifest = _manifest(connection, store, schema, chosen)
         events, sealed = manifest.events, manifest.seal is not None
         rehearse_restore(connection, store, schema, manifest, place, progress=progress)
         problem = next(iter(seal_problems(store, manifest, keys)), None)
-    except (UsageError, PermissionDeniedError):
+    except (UsageError, PermissionDeniedError, MissingExtraError):
+        raise
+    except (errors.InsufficientPrivilege, errors.ReservedName, errors.QueryCanceled):
         raise
     except AuditError as error:
         problem = error.message
-    except (OSError, ValueError, errors.DataError, errors.IntegrityError) as error:
+    except (errors.DataError, errors.IntegrityError, *_OF_FILES) as error:
         problem = f"the archive could not be read: {first_line(error)}"
+    except errors.Error as error:
+        if connection.closed:
+            raise
+        problem = f"the server refused the restore: {first_line(error)}"
     done = Drill(
         partition=chosen,
         archive=store.url,
@@ -94,6 +106,10 @@ def drill(
     )
     said = {name: value for name, value in done.as_dict().items() if name != "event_id"}
     return replace(done, event_id=note(connection, schema, "drill", said))
+
+
+_OF_FILES = (OSError, ValueError, TypeError, KeyError, NotImplementedError)
+"""What pyarrow raises at files that are not what a manifest says; its errors are these."""
 
 
 def _any_of(connection: Connection, store: Store, schema: str) -> str:
@@ -110,8 +126,17 @@ def _any_of(connection: Connection, store: Store, schema: str) -> str:
 
 def _manifest(connection: Connection, store: Store, schema: str, partition: str) -> Manifest:
     expected = read_expected(connection, schema)
-    names = {record.name for record in expected.recorded if record.leaf == partition}
+    recorded = [record for record in expected.recorded if record.leaf == partition]
     there = {m.name for m in newest(read_manifests(store)) if m.leaf == partition}
-    if names and not there:
-        raise AuditError(f"the archive has no manifest of {partition}, which was archived there")
-    return find_manifest(store, partition, None, names)
+    if recorded and not there:
+        places = sorted({record.archive or "" for record in recorded})
+        raise AuditError(
+            f"the archive has no manifest of {partition}, which was archived at {', '.join(places)}"
+        )
+    manifest = find_manifest(store, partition, None, {record.name for record in recorded})
+    if not recorded:
+        raise UsageError(
+            f"this database has no record of archiving {partition}: {manifest.place or 'another one'} wrote it",
+            hint="audit drill tests what this database archived; audit partitions list shows that",
+        )
+    return manifest

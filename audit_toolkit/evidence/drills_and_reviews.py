@@ -36,16 +36,22 @@ def note_review(
 ) -> int:
     """Record that somebody looked, at what, and what they say of it; the number of the event.
 
-    Raises `UsageError` where it does not say who, or what.
+    Raises `UsageError` where it does not say who, or what, in text that can be read and stored.
     """
-    if not by.strip():
+    if not _is_said(by):
         raise UsageError(
             "a review needs the name of the reviewer", hint="add --by 'jo@example.com'"
         )
-    if not note_text.strip():
+    if not _is_said(note_text):
         raise UsageError(
             "a review needs a conclusion", hint="add --note 'looked at all gaps of October'"
         )
+    for option, text in (("--by", by), ("--note", note_text), ("--file", file or "")):
+        if "\0" in text or (not text.isascii() and text != text.encode(errors="ignore").decode()):
+            raise UsageError(
+                f"{option}: {text!a} is not text that PostgreSQL can store",
+                hint="give names and texts in UTF-8, without NUL; rename the file",
+            )
     said = {
         "by": by,
         "note": note_text,
@@ -55,3 +61,8 @@ def note_review(
         "sha256": sha256,
     }
     return note(connection, schema, "review", {k: v for k, v in said.items() if v is not None})
+
+
+def _is_said(text: str) -> bool:
+    """Whether there is something to read."""
+    return any(c.isprintable() and not c.isspace() for c in text)

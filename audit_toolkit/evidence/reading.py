@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from audit_toolkit.completeness.coverage import Stretch, read_coverage, read_registry
 from audit_toolkit.connection import fetch
 from audit_toolkit.evidence.report import Period, exact
 from audit_toolkit.findings import Finding
@@ -63,6 +64,8 @@ class Reading:
     now: datetime
     check: Callable[[], Sequence[Finding]]
     verification: Verification | None
+    check_words: tuple[str, ...] = ()
+    """The options of `audit check` that `check` goes by."""
     last: str = field(default="", init=False)
     """The statement that was sent last, as it can be sent again."""
 
@@ -88,6 +91,21 @@ class Reading:
         if self.schema != "audit":
             options += ["--audit-schema", self.schema]
         return shlex.join(["audit", *words, *options])
+
+    @cached_property
+    def coverage(self) -> tuple[Mapping[QualifiedName, tuple[Stretch, ...]], str]:
+        """When each table was captured, and the statement that says it."""
+        found = read_coverage(self.connection, self.schema)
+        may_read = read_registry(self.connection, self.schema) is not None
+        marks = render("coverage/marks", schema=self.schema, may_read_registry=may_read)
+        return found, marks.strip()
+
+    @cached_property
+    def first_event(self) -> datetime | None:
+        """When the first event of the trail was; None where it has none."""
+        (reach,) = self.rows("evidence/reach")
+        first: datetime | None = reach["first_event"]
+        return first
 
     @cached_property
     def noted(self) -> tuple[tuple[TrailEvent, ...], str]:

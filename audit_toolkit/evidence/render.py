@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from functools import cache
 from pathlib import Path
 
 import jinja2
 
-from audit_toolkit.evidence.report import EvidenceReport, utc
+from audit_toolkit.evidence.report import EvidenceReport, machine, utc
 from audit_toolkit.printable import visible
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -48,13 +49,34 @@ def _environment(*, html: bool) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        utc=utc, visible=visible, statement=_statement, plain=_plain, code=_code, fenced=_fenced
+        typed=_typed,
+        utc=utc,
+        machine=machine,
+        visible=visible,
+        statement=_statement,
+        plain=_plain,
+        code=_code,
+        fenced=_fenced,
     )
     return environment
 
 
 def _statement(sql: str) -> str:
     return visible(sql, keep="\n")
+
+
+def _typed(command: str) -> str:
+    """A command as bash reads it, with nothing in it that cannot be seen."""
+    if command.isprintable():
+        return command
+    return " ".join(map(_word, shlex.split(command)))
+
+
+def _word(word: str) -> str:
+    if word.isprintable():
+        return shlex.quote(word)
+    shown = (f"\\{c}" if c in "'\\" else c if c.isprintable() else f"\\U{ord(c):08x}" for c in word)
+    return f"$'{''.join(shown)}'"
 
 
 _MARKDOWN = re.compile(
@@ -71,7 +93,9 @@ _MARKDOWN = re.compile(
 def _plain(text: str) -> str:
     """Text that Markdown shows as it is."""
     escaped = _MARKDOWN.sub(r"\\\g<0>", visible(text))
-    return "".join(_HTML.get(c, c) for c in escaped)
+    shown = "".join(_HTML.get(c, c) for c in escaped)
+    # Four spaces at the beginning are a block of code.
+    return f"&#32;{shown[1:]}" if shown.startswith(" ") else shown
 
 
 def _code(text: str) -> str:

@@ -129,10 +129,14 @@ class EvidenceReport:
 
 def utc(moment: datetime) -> str:
     """The moment to the second, in UTC."""
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(' ', 'seconds')} UTC"
 
 
 def exact(moment: datetime) -> str:
     """The moment as commands take it, with all its digits."""
-    shown = moment.astimezone(UTC)
-    return utc(shown) if not shown.microsecond else f"{shown:%Y-%m-%d %H:%M:%S.%f} UTC"
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(' ')} UTC"
+
+
+def machine(moment: datetime) -> str:
+    """The moment as HTML has it: in UTC, with no more than milliseconds."""
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat('T', 'milliseconds')}Z"

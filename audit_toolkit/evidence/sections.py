@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -13,13 +14,12 @@ from typing import Any
 from audit_toolkit.capture.status import read_tables
 from audit_toolkit.completeness.coverage import (
     Capture,
+    Cause,
     Proof,
     Stretch,
-    read_coverage,
-    read_registry,
 )
 from audit_toolkit.config import option_words
-from audit_toolkit.connection import fetch
+from audit_toolkit.connection import fetch, import_psycopg
 from audit_toolkit.evidence.reading import Reading, TrailEvent
 from audit_toolkit.evidence.report import Line, utc
 from audit_toolkit.findings import Severity
@@ -43,6 +43,8 @@ class Builder:
     """The command that shows the same."""
     dated: bool = False
     """Whether it takes the period."""
+    of_period: bool = False
+    """Whether it says what events of the period say, and so nothing of those that left the trail."""
 
     def command(self, reading: Reading) -> str:
         """That command, as it is typed."""
@@ -69,10 +71,7 @@ def _event_line(reading: Reading, event: TrailEvent, text: str, *, alarm: bool =
 
 
 def _stretches(reading: Reading) -> list[Stretch]:
-    found = read_coverage(reading.connection, reading.schema)
-    may_read = read_registry(reading.connection, reading.schema) is not None
-    marks = render("coverage/marks", schema=reading.schema, may_read_registry=may_read)
-    reading.last = marks.strip()
+    found, reading.last = reading.coverage
     begin, end = reading.period.begin, reading.period.end
     return [
         one
@@ -107,7 +106,7 @@ def _coverage(reading: Reading) -> Iterator[Line]:
             event_id=one.event_id,
             command=command,
             sql=reading.last,
-            alarm=one.capture is Capture.UNKNOWN,
+            alarm=one.cause is Cause.FOUND,
         )
 
 
@@ -145,8 +144,6 @@ def _recorded(columns: list[str], options: Mapping[str, Any]) -> str:
 
 
 def _gaps(reading: Reading) -> Iterator[Line]:
-    unknown = [one for one in _stretches(reading) if one.capture is Capture.UNKNOWN]
-    sql = reading.last
     for event in reading.events("G", changes=("guard", "witness")):
         if event.change == "witness":
             said = f"{event.said.get('subject')}: {event.said.get('message')}"
@@ -159,15 +156,55 @@ def _gaps(reading: Reading) -> Iterator[Line]:
         else:
             what = f"capture of {event.table} {_gap_verb(event)}"
         yield _event_line(reading, event, f"{what} by {event.who}{because}", alarm=False)
-    for one in unknown:
+    yield from _gaps_begun_before(reading)
+    yield from _off_now(reading)
+
+
+def _gaps_begun_before(reading: Reading) -> Iterator[Line]:
+    """What no event of the period says: what held when it began, and what was found later."""
+    for row in reading.rows("evidence/guard_before"):
+        if row["guard"] == "off":
+            because = f": {row['reason']}" if row["reason"] else ""
+            yield Line(
+                text=f"the guard was off when the period began, switched off by {row['who']}{because}",
+                at=row["since"],
+                event_id=row["event_id"],
+                command=reading.audit("show", str(row["event_id"])),
+                sql=reading.last,
+            )
+    for one in _stretches(reading):
+        if one.cause is Cause.FOUND:
+            some = " at some time" if one.capture is Capture.UNKNOWN else ""
+            why = one.reason or "nobody said why"
+            text = f"capture was off{some} {_span(one.since, one.until)}; {why}"
+        elif one.cause is Cause.SAID and one.since < reading.period.begin:
+            why = "".join((f": {one.reason}" if one.reason else "", f" ({one.who})"))
+            text = f"not captured {_span(one.since, one.until)}{why}"
+        else:
+            continue
         yield Line(
-            text=f"{one.table}: capture was off at some time {_span(one.since, one.until)}; nobody said why",
+            text=f"{one.table}: {text}",
             at=one.since,
             event_id=one.event_id,
             command=reading.audit("coverage", dated=True),
-            sql=sql,
-            alarm=True,
+            sql=reading.last,
+            alarm=one.cause is Cause.FOUND,
         )
+
+
+def _off_now(reading: Reading) -> Iterator[Line]:
+    """Tables whose triggers are off while the trail says that they are captured."""
+    found, _ = reading.coverage
+    known = {str(name) for name, ones in found.items() if ones[-1].capture is not Capture.ON}
+    reading.rows("evidence/tables")
+    for audited in read_tables(reading.connection, reading.schema).audited:
+        if audited.state == "off" and audited.table not in known:
+            yield Line(
+                text=f"{audited.table}: capture is off now; nobody said since when, or why",
+                command=reading.audit("status"),
+                sql=reading.last,
+                alarm=True,
+            )
 
 
 def _gap_verb(event: TrailEvent) -> str:
@@ -190,17 +227,38 @@ def _ddl(reading: Reading) -> Iterator[Line]:
 
 
 def _activity(reading: Reading) -> Iterator[Line]:
-    for row in reading.rows("evidence/activity"):
+    kinds = ("insert", "update", "delete", "truncate")
+    for row in _changes(reading):
         name = QualifiedName(row["schema_name"], row["table_name"])
         role = f" as {row['role']}" if row["role"] else ""
-        kinds = ("inserts", "updates", "deletes", "truncates")
-        counts = ", ".join(counted(row[kind], kind[:-1]) for kind in kinds if row[kind])
+        made = [kind for kind in kinds if row[f"{kind}s"]]
+        counts = ", ".join(counted(row[f"{kind}s"], kind) for kind in made)
         claims = f"; {counted(row['actors'], 'actor')} claimed" if row["actors"] else ""
+        words = [word for kind in made for word in ("--action", kind)]
         yield Line(
             text=f"{name}: {row['login']}{role}: {counts}{claims}",
-            command=reading.audit("history", "--table", name.plain, dated=True),
+            command=reading.audit(
+                "history",
+                "--table",
+                name.plain,
+                *words,
+                "--role",
+                row["role"] or row["login"],
+                dated=True,
+            ),
             sql=reading.last,
         )
+
+
+def _changes(reading: Reading) -> list[dict[str, Any]]:
+    """How many changes there are by table; by the name of then, where this role may not follow names."""
+    errors = import_psycopg().errors
+    with (
+        suppress(errors.InsufficientPrivilege, errors.UndefinedTable, errors.UndefinedFunction),
+        reading.connection.transaction(),
+    ):
+        return reading.rows("evidence/activity", follows=True)
+    return reading.rows("evidence/activity", follows=False)
 
 
 # access
@@ -228,7 +286,7 @@ def _access(reading: Reading) -> Iterator[Line]:
     for event in reading.events("M"):
         ddl = event.said.get("ddl")
         tag = str(ddl.get("tag", "")) if isinstance(ddl, dict) else ""
-        if tag in ("GRANT", "REVOKE") or "POLICY" in tag:
+        if "POLICY" in tag:
             yield _event_line(reading, event, f"{event.table}: {tag}, by {event.who}")
 
 
@@ -253,11 +311,12 @@ def _seals(reading: Reading) -> Iterator[Line]:
         yield Line(text=text, command=verify, sql=reading.last)
     elif keys:
         yield Line(text="no checkpoint was signed in this period", command=verify, sql=reading.last)
-    (waiting,) = reading.rows("evidence/unsealed")
+    (newest,) = reading.rows("evidence/sealed_up_to")
+    (waiting,) = reading.rows("evidence/unsealed", up_to_id=newest["up_to_id"])
     if keys and waiting["events"]:
         yield Line(
             text=f"{counted(waiting['events'], 'event')} of the period not sealed yet",
-            command=reading.audit("seal"),
+            command=verify,
             sql=reading.last,
         )
     if keys:
@@ -323,16 +382,16 @@ def _retention(reading: Reading) -> Iterator[Line]:
 
 
 def _fates(row: Mapping[str, Any]) -> Iterator[tuple[str, datetime | None, str]]:
-    restored = row["hold_reason"] == _RESTORED
-    if not restored:
+    if not _is_restored(row):
         yield "detached", row["detached_at"], ""
-    if row["archive"] and not restored:
-        yield "archived", row["archived_at"], f", verified: {row['archive']}"
+        if row["archive"]:
+            yield "archived", row["archived_at"], f", verified: {row['archive']}"
     yield "dropped", row["dropped_at"], "" if row["archive"] else ", not archived"
 
 
-_RESTORED = "restored from the archive"
-"""What `archive restore` writes as the reason of its hold."""
+def _is_restored(row: Mapping[str, Any]) -> bool:
+    """Whether it came from the archive: a restore writes all times at once, and holds come and go."""
+    return row["archived_at"] is not None and row["archived_at"] == row["detached_at"]
 
 
 def _bounds(row: Mapping[str, Any]) -> str:
@@ -340,12 +399,17 @@ def _bounds(row: Mapping[str, Any]) -> str:
     return f"{utc(lower) if lower else 'MINVALUE'} to {utc(upper) if upper else 'MAXVALUE'}"
 
 
+_RESTORED = "restored from the archive"
+"""What `archive restore` writes as the reason of its hold."""
+
+
 def _restores(reading: Reading) -> Iterator[Line]:
     for row in reading.rows("evidence/partitions"):
-        if row["hold_reason"] == _RESTORED and reading.period.has(row["held_at"]):
+        if _is_restored(row) and reading.period.has(row["detached_at"]):
+            who = f" by {row['held_by']}" if row["hold_reason"] == _RESTORED else ""
             yield Line(
-                text=f"partition {row['name']} restored from {row['archive']} by {row['held_by']}",
-                at=row["held_at"],
+                text=f"partition {row['name']} restored from {row['archive']}{who}",
+                at=row["detached_at"],
                 command=reading.audit("partitions", "list"),
                 sql=reading.last,
             )
@@ -364,10 +428,14 @@ def _redactions(reading: Reading) -> Iterator[Line]:
         what += [words for name, words in _ALSO_ERASED.items() if said.get(name)]
         ticket = f", {said['ticket']}" if said.get("ticket") else ""
         held = ", in spite of a hold" if said.get("despite_hold") else ""
-        number = said.get("events")
-        events = counted(number, "event") if isinstance(number, int) else "events"
+        events = _events_of(said)
         text = f"{event.table}: {event.who} erased {', '.join(what)} in {events}{held}"
         yield _event_line(reading, event, f"{text}: {said.get('reason')}{ticket}")
+
+
+def _events_of(said: Mapping[str, Any]) -> str:
+    number = said.get("events")
+    return counted(number, "event") if isinstance(number, int) else "events"
 
 
 _ALSO_ERASED = {"keys": "the keys", "query": "the statements"}
@@ -381,7 +449,7 @@ def _checks(reading: Reading) -> Iterator[Line]:
         accepted = f" (accepted: {finding.accepted})" if finding.accepted is not None else ""
         yield Line(
             text=f"{finding.severity}: {finding.subject}: {finding.message} ({finding.kind}){accepted}",
-            command=reading.audit("check"),
+            command=reading.audit("check", *reading.check_words),
             alarm=finding.accepted is None and finding.severity.rank >= Severity.WARNING.rank,
         )
     for row in reading.rows("evidence/maintenance"):
@@ -402,7 +470,7 @@ def _drills(reading: Reading) -> Iterator[Line]:
         outcome = "succeeded" if said.get("ok") else f"FAILED: {said.get('problem')}"
         text = (
             f"restore of {said.get('partition')} from {said.get('archive')} {outcome} "
-            f"({counted(int(said.get('events') or 0), 'event')}, by {event.who})"
+            f"({_events_of(said)}, by {event.who})"
         )
         yield _event_line(reading, event, text, alarm=not said.get("ok"))
 
@@ -442,8 +510,9 @@ _LIMITS = (
     ),
     (
         (
-            "who could read or alter earlier: rights are those of now. GRANT and policies on audited tables are "
-            "events where DDL is recorded (audit install --ddl); memberships of roles are in the server's log"
+            "who could read or alter earlier: rights are those of now. Policies of audited tables are events where "
+            "DDL is recorded (audit install --ddl); no trigger is told what a GRANT was about, and pgAudit logs "
+            "GRANT, REVOKE and memberships (pgaudit.log = 'role')"
         ),
         "select evtname from pg_catalog.pg_event_trigger order by evtname",
     ),
@@ -469,6 +538,7 @@ SECTIONS: Mapping[str, Builder] = MappingProxyType(
             build=_coverage,
             words=("coverage",),
             dated=True,
+            of_period=True,
         ),
         "tables": Builder(
             title="What is recorded of each table",
@@ -484,6 +554,7 @@ SECTIONS: Mapping[str, Builder] = MappingProxyType(
             build=_gaps,
             words=("history", "--action", "gap"),
             dated=True,
+            of_period=True,
         ),
         "activity": Builder(
             title="Who changed data",
@@ -492,6 +563,7 @@ SECTIONS: Mapping[str, Builder] = MappingProxyType(
             build=_activity,
             words=("history",),
             dated=True,
+            of_period=True,
         ),
         "ddl": Builder(
             title="Changes of tables and of capture",
@@ -500,13 +572,15 @@ SECTIONS: Mapping[str, Builder] = MappingProxyType(
             build=_ddl,
             words=("history",),
             dated=True,
+            of_period=True,
         ),
         "access": Builder(
             title="Who can read, change or silence the trail",
-            about="As things are now, and changes of rights in the period where the trail was told of DDL.",
+            about="As things are now, and policies that were changed in the period where the trail was told of DDL.",
             nothing="no role has any way to the trail",
             build=_access,
             words=("access",),
+            of_period=True,
         ),
         "seals": Builder(
             title="Seals and their verification",
@@ -528,6 +602,7 @@ SECTIONS: Mapping[str, Builder] = MappingProxyType(
             nothing="nothing was restored in this period",
             build=_restores,
             words=("partitions", "list"),
+            of_period=True,
         ),
         "redactions": Builder(
             title="Erasures",
@@ -536,6 +611,7 @@ SECTIONS: Mapping[str, Builder] = MappingProxyType(
             build=_redactions,
             words=("history",),
             dated=True,
+            of_period=True,
         ),
         "checks": Builder(
             title="Checks",
@@ -551,6 +627,7 @@ SECTIONS: Mapping[str, Builder] = MappingProxyType(
             build=_drills,
             words=("history",),
             dated=True,
+            of_period=True,
         ),
         "reviews": Builder(
             title="Reviews",
@@ -559,6 +636,7 @@ SECTIONS: Mapping[str, Builder] = MappingProxyType(
             build=_reviews,
             words=("history",),
             dated=True,
+            of_period=True,
         ),
         "limits": Builder(
             title="What a trigger cannot know",

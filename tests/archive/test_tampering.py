@@ -377,6 +377,7 @@ def test_verify_says_when_it_runs_without_the_database(
         ({"origin": [1]}, "its origin is not a JSON object"),
         ({"origin": {"x": 1}}, "its origin lacks system_identifier"),
         ({"created_at": 1}, "1 is not a valid time"),
+        ({"created_at": None}, "None is not a valid time"),
         ({"upper": "soon"}, "'soon' is not a valid time"),
         ({"events": "1"}, "a number is missing"),
         ({"leaf": 1}, "a text value is not text"),

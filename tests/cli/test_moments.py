@@ -243,6 +243,7 @@ def test_the_future_is_refused(text: str) -> None:
             "1h friday",
         ),
         *("2026-13-01", "2026-11-01 25:00", "2026-11-01T10:00 Europe/Paris", "9999999999999 days"),
+        *("0001-01-01 00:00+14:00", "9999-12-31 23:00-14:00"),
     ],
 )
 def test_what_is_no_time(text: str) -> None:

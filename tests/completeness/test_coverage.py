@@ -125,3 +125,53 @@ def test_maintenance_notes_it_and_history_shows_it(trail: Trail, audit: Audit) -
 def test_times_that_say_nothing_are_refused(trail: Trail, audit: Audit) -> None:
     audit("coverage", "--at", "1h", "--since", "2h", code=2)
     audit("coverage", "--since", "1h", "--until", "2h", code=2)
+
+
+def test_what_maintenance_finds_began_after_the_last_event(trail: Trail, audit: Audit) -> None:
+    trail.execute(ORDERS)
+    trail.audit("orders")
+    note(trail)
+    trail.execute("insert into orders values (1, 'a@b')")
+    lost = now(trail)
+    trail.execute('alter table orders disable trigger "00_audit_row"')
+    note(trail)
+    assert at(audit, lost)["capture"] == "unknown"
+    assert at(audit, now(trail))["capture"] == "off"
+    trail.execute('alter table orders enable always trigger "00_audit_row"')
+    note(trail)
+    assert at(audit, lost)["capture"] == "unknown"
+    assert at(audit, now(trail))["capture"] == "unknown"
+
+
+def test_maintenance_does_not_take_the_place_of_who_paused(trail: Trail, audit: Audit) -> None:
+    trail.execute(ORDERS)
+    trail.audit("orders")
+    note(trail)
+    audit("pause", "--table", "orders", "--reason", "import")
+    note(trail)
+    assert at(audit, now(trail))["reason"] == "import"
+
+
+def test_a_pause_is_told_when_a_clock_was_set_back(trail: Trail, audit: Audit) -> None:
+    trail.execute(ORDERS)
+    trail.audit("orders")
+    trail.execute(
+        "insert into audit.logged_actions (action_tstamp, schema_name, table_name, action, new_row)"
+        """ values (now() - interval '10 min', 'public', 'orders', 'G', '{"capture": "paused", "reason": "r"}'),"""
+        """ (now() - interval '30 min', 'public', 'orders', 'G', '{"capture": "resumed"}')"""
+    )
+    assert at(audit, "20 minutes ago")["capture"] == "off"
+
+
+def test_events_that_are_not_ours_are_passed_over(trail: Trail, audit: Audit) -> None:
+    trail.execute(ORDERS)
+    trail.audit("orders")
+    trail.execute("insert into orders values (1, 'a@b')")
+    trail.execute(
+        "insert into audit.logged_actions (schema_name, table_name, action, new_row)"
+        " select 'public', 'orders', action, said::jsonb from"
+        """ unnest(array['[1]', '7', 'null', '{"change": "capture", "capture": "paused"}',"""
+        """ '{"change": "capture", "capture": "on", "since": "nonsense", "options": 7}']) as said,"""
+        " unnest(array['M', 'G']) as action where action = 'M' or said in ('[1]', 'null')"
+    )
+    audit("coverage", "--since", "1h", code=0)

@@ -58,6 +58,7 @@ def test_pgaudit_and_the_trail_side_by_side(pgaudit: Cluster) -> None:
         application.execute("update orders set email = 'c@d' where id = 1")
         with pytest.raises(psycopg.errors.NotNullViolation):
             application.execute("update orders set id = null")
+        application.execute("grant select on orders to public")
     with psycopg.connect(dsn) as connection:
         found = connection.execute(
             "select context ->> 'session', transaction_id::text, action_tstamp::text, old_row ->> 'email',"
@@ -69,10 +70,14 @@ def test_pgaudit_and_the_trail_side_by_side(pgaudit: Cluster) -> None:
     # Number of the statement and of the one within it: those of functions have others than 1.
     audited = [line.partition("AUDIT: SESSION,")[2].split(",", 2) for line in lines]
     said = [text for _, within, text in filter(lambda one: len(one) == 3, audited) if within == "1"]
-    assert said[-3:] == [
+    assert said[-4:] == [
         "READ,SELECT,,,select email from orders where id = 1,<not logged>",
         "WRITE,UPDATE,,,update orders set email = 'c@d' where id = 1,<not logged>",
         "WRITE,UPDATE,,,update orders set id = null,<not logged>",
+        "ROLE,GRANT,,,grant select on orders to public,<not logged>",
     ]
+    # The page shows the same statements.
+    shown = re.findall(r"`AUDIT: SESSION,\d+,1,(.*?)`", PAGE)
+    assert [f"{text},<not logged>" for text in shown] == said[-4:]
     assert any("ERROR:  null value in column" in line for line in lines)
     assert transaction.isdecimal()

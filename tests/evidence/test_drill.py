@@ -15,7 +15,7 @@ from audit_toolkit.archive import Store
 from audit_toolkit.cli.app import app
 from audit_toolkit.findings import FINDINGS
 from tests.archive.detaching import archive, detached
-from tests.plugins.rotating import Rotating
+from tests.plugins.rotating import MakeRotating, Rotating
 
 Audit = Callable[..., Result]
 
@@ -34,7 +34,8 @@ def drill(rotating: Rotating, local: Store) -> Audit:
     """Run `audit drill` on the archive; `code` is what it has to end with."""
 
     def run(*words: str, code: int = 0) -> Result:
-        place = ["--archive", local.root, "--dsn", rotating.database.dsn]
+        place = [] if "--archive" in words else ["--archive", local.root]
+        place += ["--dsn", rotating.database.dsn]
         result = CliRunner().invoke(app, ["drill", *words, *place])
         if isinstance(result.exception, Exception):
             raise result.exception
@@ -77,6 +78,40 @@ def test_an_archived_partition_comes_back_and_goes_again(
     assert "'audit' already exists" in drill("--scratch-schema", "audit", code=2).stderr
     assert "has no partition 'nonsense'" in drill("nonsense", code=2).stderr
     assert len(recorded(rotating)) == 2
+
+
+def test_what_the_server_refuses_is_recorded(
+    rotating: Rotating, local: Store, drill: Audit
+) -> None:
+    archive(rotating, local, detached(rotating)[0])
+    rotating.execute(
+        "create function no() returns event_trigger language plpgsql as"
+        " $$ begin raise 'no room for tables'; end $$;"
+        " create event trigger no on ddl_command_end when tag in ('CREATE TABLE') execute function no()"
+    )
+    before = rotating.execute(SCHEMAS)
+    assert "the server refused the restore: no room for tables" in drill(code=FINDINGS).stdout
+    assert rotating.execute(SCHEMAS) == before
+    assert [one["ok"] for one in recorded(rotating)] == [False]
+
+
+def test_an_archive_that_is_not_where_it_was_written_says_where_that_is(
+    rotating: Rotating, local: Store, drill: Audit, tmp_path: Path
+) -> None:
+    archive(rotating, local, detached(rotating)[0])
+    elsewhere = str(tmp_path / "another")
+    out = drill("--archive", elsewhere, code=FINDINGS).stdout
+    assert f"which was archived at file://{local.root}/" in out
+
+
+def test_what_another_database_archived_is_no_failure(
+    make_rotating: MakeRotating, rotating: Rotating, local: Store, drill: Audit
+) -> None:
+    other = make_rotating()
+    name = archive(other, local, detached(other)[0]).leaf
+    refused = drill(name, code=2).stderr
+    assert f"this database has no record of archiving {name}: system=" in refused
+    assert recorded(rotating) == []
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing", "no manifest"])
