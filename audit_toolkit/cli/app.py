@@ -11,7 +11,7 @@ import typer
 import typer.core
 
 from audit_toolkit.cli.coercion import coerced_plainly
-from audit_toolkit.cli.exits import ending, open_closed_streams
+from audit_toolkit.cli.exits import ending, open_closed_streams, unwound_by_sigterm
 from audit_toolkit.cli.json_log import JsonLines, LogFormat
 from audit_toolkit.cli.lazy import Entry, lazy_commands
 from audit_toolkit.version import __version__
@@ -319,7 +319,8 @@ def main() -> None:
     gc.set_threshold(_COLLECT_AFTER)
     open_closed_streams()
     try:
-        app()
+        with unwound_by_sigterm():
+            app()
     finally:
         # All memory goes back with the process: Python need not look for cycles in it first.
         gc.freeze()
