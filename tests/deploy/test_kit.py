@@ -46,6 +46,8 @@ def exported(trail: Trail, audit: Audit, monkeypatch: pytest.MonkeyPatch) -> Exp
     """The labels of each metric, from the commands that audit-check.service runs."""
     trail.execute(
         "create index half on audit.maintenance (last_run_at);"
+        "insert into audit.capture_progress (slot_name, commit_lsn, read_until, caught_up_at)"
+        " values ('of_capture', '0/0', '0/0', now());"
         "update pg_index set indisvalid = false where indexrelid = 'audit.half'::regclass"
     )
     audit("stream", "run", "c", "--to", "file:out.jsonl", "--once", code=0)
@@ -232,9 +234,14 @@ def test_settings_of_the_pods_are_there_or_said() -> None:
     created = set(
         re.findall(r"create secret generic (\S+)", "".join(f.read_text() for f in MANIFESTS))
     )
-    for _, pod, container in containers():
+    said = (KIT / "kubernetes" / "settings.yaml").read_text()
+    for where, pod, container in containers():
         for source in container.get("envFrom", ()):
             [(kind, reference)] = source.items()
+            if reference.get("optional"):
+                assert reference["name"] == f"audit-{where.partition('.')[0]}-database"
+                assert reference["name"] in said
+                continue
             assert reference["name"] in (made if kind == "configMapRef" else created)
         secrets = {v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v}
         assert secrets <= created
