@@ -54,6 +54,7 @@ def exported(trail: Trail, audit: Audit, monkeypatch: pytest.MonkeyPatch) -> Exp
     for name, value in environment(EXAMPLE.read_text()).items():
         if name != "AUDIT_DATABASE_URL":
             monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AUDIT_METRIC_LABELS", "database=orders")
     labels: Exported = {}
     series: list[str] = []
     for typed in collected():
@@ -66,6 +67,7 @@ def exported(trail: Trail, audit: Audit, monkeypatch: pytest.MonkeyPatch) -> Exp
                 sample = line.rpartition(" ")[0]
                 labels[sample.partition("{")[0]] |= set(re.findall(r'(\w+)="', sample))
                 series.append(sample)
+    assert all('database="orders"' in one for one in series)
     assert len(set(series)) == len(series), "node_exporter refuses a sample that two files have"
     return labels
 
