@@ -354,7 +354,7 @@ class Metric:
         yield f"# TYPE {self.name} {self.type}"
         everywhere = labels_of_all()
         for labels, value in self.samples:
-            named = everywhere | labels
+            named = {**everywhere, **labels}
             pairs = ",".join(f'{name}="{_escaped(text)}"' for name, text in named.items())
             yield f"{self.name}{{{pairs}}} {value:.15g}" if pairs else f"{self.name} {value:.15g}"
 
