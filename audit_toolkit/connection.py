@@ -133,6 +133,11 @@ def choose_dsn(option: str | None, *, project_url: str | None = None) -> str:
     return next((normalise_dsn(dsn) for dsn in candidates if dsn), "")
 
 
+def application_name(purpose: str) -> str:
+    """What a session of ours is called in pg_stat_activity, unless the address has a name."""
+    return f"audit-toolkit/{purpose}"
+
+
 @contextmanager
 def connect(dsn: str, *, purpose: str = "cli", **options: Any) -> Iterator[psycopg.Connection[Any]]:
     """An autocommit connection whose session prints catalogue text in one way (UTC, ISO dates).
@@ -145,7 +150,7 @@ def connect(dsn: str, *, purpose: str = "cli", **options: Any) -> Iterator[psyco
         connection = psycopg.connect(
             dsn,
             autocommit=True,
-            fallback_application_name=f"audit-toolkit/{purpose}",
+            fallback_application_name=application_name(purpose),
             connect_timeout=10,
             **options,
         )

@@ -7,18 +7,24 @@ lists every kind.
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from audit_toolkit.errors import UsageError
 from audit_toolkit.plurals import counted
 
 SCHEMA_VERSION = 1
 """Of the JSON. It changes when a key changes its meaning or goes; a new key does not change it."""
 FINDINGS = 3
 """The exit code of a command that found something."""
+
+LABELS_VARIABLE = "AUDIT_METRIC_LABELS"
+"""The environment variable with labels that every metric gets."""
 
 _SHOWN_IN_ONE_LINE = 10
 
@@ -316,6 +322,23 @@ class Measure:
         return f"{number};{self.limits}" if self.limits else number
 
 
+def labels_of_all() -> dict[str, str]:
+    """Labels that every metric gets, `AUDIT_METRIC_LABELS=database=orders,team=shop`; none by default.
+
+    They tell the databases of one machine apart, whose node_exporter refuses a sample that two files have.
+    Raises `UsageError`.
+    """
+    said = os.environ.get(LABELS_VARIABLE, "")
+    labels = dict(pair.strip().partition("=")[::2] for pair in said.split(",") if pair.strip())
+    for name, text in labels.items():
+        if not re.fullmatch(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*", name) or not text:
+            raise UsageError(
+                f"{LABELS_VARIABLE}: {said!r} is not a list of labels",
+                hint="write NAME=VALUE, separated by commas, such as database=orders",
+            )
+    return labels
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
     """A metric of Prometheus with its samples: labels and value."""
@@ -329,8 +352,10 @@ class Metric:
         """The metric in the text format."""
         yield f"# HELP {self.name} {self.help}"
         yield f"# TYPE {self.name} {self.type}"
+        everywhere = labels_of_all()
         for labels, value in self.samples:
-            pairs = ",".join(f'{name}="{_escaped(text)}"' for name, text in labels.items())
+            named = {**everywhere, **labels}
+            pairs = ",".join(f'{name}="{_escaped(text)}"' for name, text in named.items())
             yield f"{self.name}{{{pairs}}} {value:.15g}" if pairs else f"{self.name} {value:.15g}"
 
 

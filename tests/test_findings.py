@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from audit_toolkit.errors import UsageError
 from audit_toolkit.findings import Finding, FindingKind, Measure, Metric, Report, Severity
 from audit_toolkit.plurals import counted
 from tests.plugins.command import Audit
@@ -156,3 +157,17 @@ def test_the_former_word_for_an_error_is_understood(trail: Trail, audit: Audit) 
     assert (answer.exit_code, "--fail-on error now" in answer.stderr) == (0, True)
     refused = audit("check", "--fail-on", "never")
     assert (refused.exit_code, "info, warning, error" in refused.stderr) == (2, True)
+
+
+def test_metrics_of_several_databases_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As node_exporter refuses a sample that two files have."""
+    metric = Metric(name="m", help="h", samples=[({}, 1), ({"database": "own", "x": "y"}, 2)])
+    monkeypatch.setenv("AUDIT_METRIC_LABELS", 'database=a"b\\, team=shop,')
+    assert list(metric.lines())[2:] == [
+        'm{database="a\\"b\\\\",team="shop"} 1',
+        'm{database="own",team="shop",x="y"} 2',
+    ]
+    for wrong in ("orders", "a-b=c", "=x", "a=", "__name__=x"):
+        monkeypatch.setenv("AUDIT_METRIC_LABELS", wrong)
+        with pytest.raises(UsageError, match="AUDIT_METRIC_LABELS"):
+            list(metric.lines())

@@ -86,3 +86,17 @@ def test_maintenance_and_sealing(orders: Trail, spans: Spans, tmp_path: Path) ->
     for part in (sealed, found["audit.partitions.create"]):
         assert part.parent is not None
         assert part.parent.span_id == whole.context.span_id
+
+
+def test_maintenance_that_cannot_connect(spans: Spans) -> None:
+    assert (
+        CliRunner().invoke(app, ["maintain", "--dsn", "host=/nowhere password=s3cret"]).exit_code
+        == 4
+    )
+    failed = spans()["audit.maintain"]
+    assert (failed.status.status_code, failed.status.description) == (
+        StatusCode.ERROR,
+        "ConnectError",
+    )
+    assert not failed.attributes
+    assert not failed.events

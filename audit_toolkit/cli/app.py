@@ -5,18 +5,21 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Annotated, Any
 
 import typer
 import typer.core
 
 from audit_toolkit.cli.coercion import coerced_plainly
-from audit_toolkit.cli.exits import ending, open_closed_streams
-from audit_toolkit.cli.json_log import JsonLines, LogFormat
+from audit_toolkit.cli.exits import ending, open_closed_streams, unwound_by_sigterm
+from audit_toolkit.cli.json_log import LogFormat, logging_as_json
 from audit_toolkit.cli.lazy import Entry, lazy_commands
 from audit_toolkit.version import __version__
 
 _TYPED = "audit_toolkit.typed"
+_LOG_FORMAT_VARIABLE = "AUDIT_LOG_FORMAT"
 
 _COLLECT_AFTER = 50_000
 """Objects between two runs of the garbage collector: starting a command makes as many, and frees none of them."""
@@ -234,6 +237,13 @@ class AuditGroup(typer.core.TyperGroup):
         super().__init__(**settings)
         self.commands.update(lazy_commands(COMMANDS, GROUPS, _examples, _complete))
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line, with JSON on stderr from the first word on where that is asked for."""
+        given = args[0] if args else kwargs.get("args")
+        log_format, command = _read_ahead(sys.argv[1:] if given is None else given)
+        with logging_as_json(command) if log_format == LogFormat.JSON else nullcontext():
+            return super().main(*args, **kwargs)
+
     def get_params(self, ctx: Any) -> Any:
         """The parameters, also those that Typer adds."""
         return coerced_plainly(super().get_params(ctx))
@@ -253,6 +263,18 @@ class AuditGroup(typer.core.TyperGroup):
             lambda: " ".join(filter(None, (ctx.command_path, ctx.invoked_subcommand))),
         ):
             return super().invoke(ctx)
+
+
+def _read_ahead(typed: Sequence[str]) -> tuple[str, str]:
+    """The log format that is asked for and the command, `audit stream run`, of a line that may be wrong."""
+    log_format, words = os.environ.get(_LOG_FORMAT_VARIABLE, ""), [*typed]
+    while words and words[0].startswith("-"):
+        name, equals, value = words.pop(0).partition("=")
+        if name == "--log-format" and (equals or words):
+            log_format = value if equals else words.pop(0)
+    known = {entry.words for entry in COMMANDS} | GROUPS.keys()
+    names = (" ".join(words[:number]) for number in (3, 2, 1))
+    return log_format, f"audit {next((name for name in names if name in known), '')}".rstrip()
 
 
 def _examples(words: str) -> str:
@@ -293,7 +315,7 @@ _LogFormat = Annotated[
     LogFormat,
     typer.Option(
         "--log-format",
-        envvar="AUDIT_LOG_FORMAT",
+        envvar=_LOG_FORMAT_VARIABLE,
         help="What goes on and what went wrong, on stderr: text, or one JSON object a line.",
     ),
 ]
@@ -301,17 +323,12 @@ _LogFormat = Annotated[
 
 @app.callback()
 def _options(
-    context: typer.Context,
     log_format: _LogFormat = LogFormat.TEXT,
-    version: bool = typer.Option(  # noqa: ARG001 - its callback ends the program
+    version: bool = typer.Option(
         False, "--version", callback=_print_version, is_eager=True, help="Print the version."
     ),
 ) -> None:
-    if log_format is LogFormat.JSON:
-        command = " ".join(filter(None, ("audit", context.invoked_subcommand)))
-        lines = JsonLines(sys.stderr, command)
-        context.call_on_close(lines.close)
-        sys.stderr = lines
+    pass
 
 
 def main() -> None:
@@ -319,7 +336,8 @@ def main() -> None:
     gc.set_threshold(_COLLECT_AFTER)
     open_closed_streams()
     try:
-        app()
+        with unwound_by_sigterm():
+            app()
     finally:
         # All memory goes back with the process: Python need not look for cycles in it first.
         gc.freeze()

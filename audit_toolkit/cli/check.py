@@ -483,7 +483,7 @@ def _wal_findings(
                 severity=Severity.WARNING,
                 subject="capture from the WAL",
                 message=f"this role may not read how far the worker is: {first_line(error)}",
-                remedy="run audit check as the role of the worker",
+                remedy="audit grants --reader ROLE, or --maintainer ROLE",
             )
 
 

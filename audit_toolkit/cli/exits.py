@@ -1,15 +1,17 @@
-"""How a command ends that cannot go on: what it says on stderr, and its exit code."""
+"""How a command ends that cannot or must not go on: what it says on stderr, and its exit code."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import typer
 
@@ -19,6 +21,8 @@ USAGE = 2
 UNKNOWN = 3
 NOBODY_READS = 128 + 13
 """As if SIGPIPE had ended the command, which is how git and others end when a pipe is closed."""
+TERMINATED = 128 + signal.SIGTERM
+"""What a command exits with that SIGTERM has interrupted, as shells say it."""
 
 _TyperUsageError: Any = typer.BadParameter.__mro__[1]
 _NoArgsIsHelpError: Any = next(
@@ -42,6 +46,10 @@ _SAID_OF_OPTION = {
 _NOT_DECODED = re.compile("[\udc80-\udcff]")
 """What Python makes of bytes of the command line that are no UTF-8."""
 _OF_OPTION = re.compile(rf"Option '([^']+)' ({'|'.join(_SAID_OF_OPTION)})")
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came. Whoever ends in order on Ctrl-C does so now."""
 
 
 @contextmanager
@@ -72,6 +80,8 @@ def ending(
     except BrokenPipeError as error:
         _silence_stdout()
         raise typer.Exit(NOBODY_READS) from error
+    except Terminated as error:
+        raise typer.Exit(TERMINATED) from error
     except OSError as error:
         if error.errno not in _FULL:
             raise
@@ -98,6 +108,35 @@ def _explained(error: Exception, typed: Sequence[str]) -> tuple[str, str | None,
     if wrong and isinstance(error, UnicodeEncodeError):
         return f"{wrong[0]!a} is not valid UTF-8", "give names and values in UTF-8", USAGE
     return None
+
+
+@contextmanager
+def unwound_by_sigterm() -> Iterator[None]:
+    """A program in which SIGTERM raises `Terminated`; the second one kills.
+
+    Without a handler nothing would be undone, and in a container, where the command is process 1, the kernel would
+    not even deliver it. A program that could not end in order dies by the signal in the end, so that systemd knows why.
+    A handler that is there already stays, and so does an ignored signal.
+    """
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _unwind)
+    try:
+        yield
+    except SystemExit as ended:
+        if ended.code == TERMINATED:
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError):
+                    stream.flush()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGTERM)  # process 1 survives that, and exits with the code
+        raise
+
+
+def _unwind(_number: int, _frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise Terminated
 
 
 def open_closed_streams() -> None:

@@ -126,7 +126,9 @@ def maintain(
         places=find_places(checkpoint_to),
         timestamp=timestamp,
     )
-    with rotation.open_alone() as run, span("maintain", schema=run.schema) as running:
+    # Outside of the connection, so that a run that cannot connect leaves a span, too.
+    with span("maintain") as running, rotation.open_alone() as run:
+        running.note(schema=run.schema)
         summary = _maintain(rotation, run, textfile, sealing)
         running.note(exit_code=summary.exit_code, findings=len(summary.findings))
     if output is Format.JSON:

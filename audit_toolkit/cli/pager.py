@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from audit_toolkit.cli.exits import Terminated
+
 _DEFAULT = "less"
 _LESS = "FRX"
 """As git sets it: end at once where all fits on a screen, keep colours, leave the text there."""
@@ -67,6 +69,8 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
     while True:
         try:
             process.wait()
+        except Terminated:
+            raise
         except KeyboardInterrupt:  # the pager handles it, and keeps running
             continue
         return

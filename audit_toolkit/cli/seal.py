@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -64,28 +65,35 @@ def seal(
     signed_by = find_signer(key, signer)
     sinks = [open_sink(address) for address in find_places(checkpoint_to)]
     failed = False
-    while True:
-        with open_database(dsn, config) as connection:
-            try:
-                # Captured and sealed settings are recorded together.
-                note_coverage(connection, audit_schema)
-                run = run_seal(
-                    connection, audit_schema, signed_by, sinks=sinks, timestamp=timestamp, wait=wait
-                )
-                _print(run, output)
-                failed = bool(run.failed)
-            except BusyError as error:
-                if pause is None:
-                    raise
-                print(f"{error.message}; trying again", file=sys.stderr, flush=True)
-            except AuditError as error:
-                if pause is None or connection.closed:
-                    raise
-                # `audit check` reports the failure; the next round may succeed.
-                print(f"error: {error.message}", file=sys.stderr, flush=True)
-        if pause is None:
-            break
-        time.sleep(pause)
+    # A round that is interrupted is rolled back, and the next run begins with it.
+    with nullcontext() if pause is None else suppress(KeyboardInterrupt):
+        while True:
+            with open_database(dsn, config) as connection:
+                try:
+                    # Captured and sealed settings are recorded together.
+                    note_coverage(connection, audit_schema)
+                    run = run_seal(
+                        connection,
+                        audit_schema,
+                        signed_by,
+                        sinks=sinks,
+                        timestamp=timestamp,
+                        wait=wait,
+                    )
+                    _print(run, output)
+                    failed = bool(run.failed)
+                except BusyError as error:
+                    if pause is None:
+                        raise
+                    print(f"{error.message}; trying again", file=sys.stderr, flush=True)
+                except AuditError as error:
+                    if pause is None or connection.closed:
+                        raise
+                    # `audit check` reports the failure; the next round may succeed.
+                    print(f"error: {error.message}", file=sys.stderr, flush=True)
+            if pause is None:
+                break
+            time.sleep(pause)
     if failed:
         raise typer.Exit(1)
 

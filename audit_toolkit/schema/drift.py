@@ -39,6 +39,19 @@ _OF_CONSUMERS = (
     *("last_error_at", "hold_for", "created_at"),
 )
 """What readers may see of consumers: not the numbers of their locks."""
+_OF_CAPTURE = (
+    *(
+        "slot_name",
+        "commit_lsn",
+        "read_until",
+        "system_identifier",
+        "timeline",
+        "publication",
+        "events",
+    ),
+    *("ran_at", "caught_up_at", "last_error", "last_error_at", "created_at"),
+)
+"""What readers may see of the worker that reads the WAL: not the number of its lock."""
 _MAY_BE_GRANTED = {
     (None, "usage"),
     (TRAIL, "select"),
@@ -73,6 +86,7 @@ _MAY_BE_GRANTED = {
     ),
     *(("consumers", f"select ({column})") for column in _OF_CONSUMERS),
     ("dead_letters", "select (consumer)"),
+    *(("capture_progress", f"select ({column})") for column in _OF_CAPTURE),
 }
 """What may be granted: `audit grants` does."""
 

@@ -160,6 +160,7 @@ _FUNCTIONS = {
 
 _FOR_READERS = (
     "columns_of",
+    "partitions_of",
     "changed_columns",
     "former_columns",
     "as_called_now",
@@ -211,6 +212,8 @@ READER_FUNCTIONS = {name: _FUNCTIONS[name] for name in _FOR_READERS}
 _FOR_MAINTAINERS = (
     "leaves",
     "present_home",
+    "columns_of",
+    "partitions_of",
     "doubtful_events",
     "note_changes",
     "note_coverage",

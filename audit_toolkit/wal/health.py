@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg
 
-from audit_toolkit.connection import fetch, translated_errors
+from audit_toolkit.connection import application_name, fetch, translated_errors
 from audit_toolkit.findings import Finding, FindingKind, Metric, Severity
 from audit_toolkit.names import QualifiedName, quote_identifier, wal_publication
 from audit_toolkit.plurals import counted, show_bytes
@@ -106,7 +106,9 @@ def read_capture_status(connection: Connection, schema: str = "audit") -> Captur
     """How capture from the WAL stands; for a role that may read what is noted of the trail."""
     (server,) = fetch(connection, render("wal/server"))
     named = {"schema": schema, "publication": wal_publication(schema)}
-    slots = fetch(connection, render("wal/slot", **named))
+    (place,) = fetch(connection, render("wal/is_there", schema=schema))
+    seen = {"hidden": place["hidden"], "application": application_name("capture")}
+    slots = fetch(connection, render("wal/slot", **named, **seen))
     tables = fetch(connection, render("wal/tables", **named))
     is_altered = bool(slots) and slots[0]["publication"] not in (None, slots[0]["publication_now"])
     return CaptureStatus(
@@ -391,7 +393,9 @@ def prometheus(status: CaptureStatus) -> str:
     slot = status.slot
     if slot is None:
         return ""
+    read = sum(table.assurance == "wal" for table in status.tables)
     values = (
+        ("tables", "gauge", "Tables that are read from the WAL.", read),
         ("running", "gauge", "Whether a worker is connected.", slot.is_running),
         ("slot_ready", "gauge", "Whether the slot is there and whole.", slot.state == "ready"),
         (

@@ -23,7 +23,11 @@ class Statements:
     @property
     def names(self) -> dict[str, Any]:
         """What every template is rendered with."""
-        return {"schema": self.schema, "publication": wal_publication(self.schema)}
+        return {
+            "schema": self.schema,
+            "publication": wal_publication(self.schema),
+            "hidden": (),
+        }
 
     def fetch(self, template: str, **parameters: Any) -> list[dict[str, Any]]:
         """The rows of a query."""

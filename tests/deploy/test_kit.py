@@ -46,12 +46,15 @@ def exported(trail: Trail, audit: Audit, monkeypatch: pytest.MonkeyPatch) -> Exp
     """The labels of each metric, from the commands that audit-check.service runs."""
     trail.execute(
         "create index half on audit.maintenance (last_run_at);"
+        "insert into audit.capture_progress (slot_name, commit_lsn, read_until, caught_up_at)"
+        " values ('of_capture', '0/0', '0/0', now());"
         "update pg_index set indisvalid = false where indexrelid = 'audit.half'::regclass"
     )
     audit("stream", "run", "c", "--to", "file:out.jsonl", "--once", code=0)
     for name, value in environment(EXAMPLE.read_text()).items():
         if name != "AUDIT_DATABASE_URL":
             monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AUDIT_METRIC_LABELS", "database=orders")
     labels: Exported = {}
     series: list[str] = []
     for typed in collected():
@@ -64,6 +67,7 @@ def exported(trail: Trail, audit: Audit, monkeypatch: pytest.MonkeyPatch) -> Exp
                 sample = line.rpartition(" ")[0]
                 labels[sample.partition("{")[0]] |= set(re.findall(r'(\w+)="', sample))
                 series.append(sample)
+    assert all('database="orders"' in one for one in series)
     assert len(set(series)) == len(series), "node_exporter refuses a sample that two files have"
     return labels
 
@@ -232,9 +236,14 @@ def test_settings_of_the_pods_are_there_or_said() -> None:
     created = set(
         re.findall(r"create secret generic (\S+)", "".join(f.read_text() for f in MANIFESTS))
     )
-    for _, pod, container in containers():
+    said = (KIT / "kubernetes" / "settings.yaml").read_text()
+    for where, pod, container in containers():
         for source in container.get("envFrom", ()):
             [(kind, reference)] = source.items()
+            if reference.get("optional"):
+                assert reference["name"] == f"audit-{where.partition('.')[0]}-database"
+                assert reference["name"] in said
+                continue
             assert reference["name"] in (made if kind == "configMapRef" else created)
         secrets = {v["secret"]["secretName"] for v in pod["volumes"] if "secret" in v}
         assert secrets <= created

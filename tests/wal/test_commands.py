@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from typer.testing import CliRunner
@@ -11,8 +12,10 @@ from typer.testing import CliRunner
 from audit_toolkit.cli.app import app
 from audit_toolkit.cli.check import check_database
 from audit_toolkit.config import Capture
+from audit_toolkit.connection import connect
 from audit_toolkit.errors import PermissionDeniedError
 from audit_toolkit.findings import Finding, FindingKind
+from audit_toolkit.schema import render_grants
 from audit_toolkit.templates import render
 from audit_toolkit.wal.health import capture_findings
 from tests.plugins.docs import commands
@@ -149,7 +152,7 @@ def test_no_question_about_the_slot_is_worth_compiling(wal_trail: WalTrail) -> N
     wal_trail.audit("readings", capture=Capture.WAL)
     wal_trail.read()
     for template in ("slot", "tables"):  # as the worker asks once a second
-        text = render(f"wal/{template}", schema="audit", publication="audit_capture")
+        text = render(f"wal/{template}", schema="audit", publication="audit_capture", hidden=())
         ((plan,),) = wal_trail.execute(f"explain (format json) {text}")
         assert plan[0]["Plan"]["Total Cost"] < 100_000, "jit_above_cost"
 
@@ -246,22 +249,49 @@ def test_a_role_that_lost_replication_is_told_so(wal_trail: WalTrail) -> None:
     wal_trail.execute(f"drop role {role}")
 
 
-def test_what_a_role_may_not_read_of_the_worker_is_said(wal_trail: WalTrail) -> None:
+@pytest.mark.parametrize("role", ["reader", "maintainer"])
+def test_who_checks_the_trail_sees_the_worker_once_it_is_granted(
+    wal_trail: WalTrail, role: Literal["reader", "maintainer"]
+) -> None:
+    """`audit check` runs as one of these where systemd or cron runs it."""
     wal_trail.execute("create table readings (id int primary key)")
     wal_trail.audit("readings", capture=Capture.WAL)
     wal_trail.read()
     wal_trail.execute("create role wal_guest; grant usage on schema audit to wal_guest")
-    wal_trail.execute("set role wal_guest")
+    kinds = {"worker_stopped", "wal_unlimited", "not_checked"}
+
+    def found() -> list[Finding]:
+        wal_trail.execute("set role wal_guest")
+        try:
+            return [
+                f
+                for f in check_database(wal_trail.connection, "audit", models=False)
+                if f.kind in kinds
+            ]
+        finally:
+            wal_trail.execute("reset role")
+
     try:
-        (found,) = [
-            finding
-            for finding in check_database(wal_trail.connection, "audit", models=False)
-            if finding.subject == "capture from the WAL"
-        ]
+        (refused,) = (one for one in found() if one.subject == "capture from the WAL")
+        assert (refused.kind, refused.severity) == ("not_checked", "warning")
+        assert "capture_progress" in refused.message
+        for statement in render_grants("audit", "postgres", **{role: "wal_guest"}):  # type: ignore[arg-type]
+            wal_trail.execute(statement)
+        # What was read a moment ago was read by a worker that may still be there.
+        assert [one.kind for one in found() if one.kind != "not_checked"] == ["wal_unlimited"]
+        wal_trail.execute(
+            "update audit.capture_progress set ran_at = ran_at - interval '2 minutes'"
+        )
+        (stopped, _) = (one for one in found() if one.kind != "not_checked")
+        assert stopped.kind == "worker_stopped"
+        assert not [one for one in found() if one.subject == "capture from the WAL"]
+        of_owner = [f.kind for f in check_database(wal_trail.connection, "audit", models=False)]
+        assert not {"executable_by_others", "readable_by_others"} & {*of_owner}
+        with connect(wal_trail.database.dsn, purpose="capture") as worker:
+            worker.execute("select pg_advisory_lock(1)")
+            assert "worker_stopped" not in [one.kind for one in found()]
     finally:
-        wal_trail.execute("reset role; drop owned by wal_guest; drop role wal_guest")
-    assert (found.kind, found.severity) == ("not_checked", "warning")
-    assert "capture_progress" in found.message
+        wal_trail.execute("drop owned by wal_guest; drop role wal_guest")
 
 
 def test_the_worker_says_which_transactions_a_new_slot_waits_for(

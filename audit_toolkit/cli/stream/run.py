@@ -356,11 +356,11 @@ def _say(name: str, step: Progress, said: str | None, *, once: bool) -> str | No
     elif step.held_by:
         text = describe_blocker(step.held_by[0])
     elif step.error is not None:
-        text = f"the sink did not accept events: {step.error}; retrying"
+        text = f"warning: the sink did not accept events: {step.error}; retrying"
         if step.hint:
             text += f"\nhint: {step.hint}"
     if text is not None and text != said:
-        print(*map(visible, text.splitlines()), sep="\n", file=sys.stderr)
+        print("\n".join(map(visible, text.splitlines())), file=sys.stderr)
     return text if text or not (step.delivered or step.is_idle) else None
 
 
