@@ -52,7 +52,7 @@ class _Outage:
         self._until = time.monotonic() + patience
         self._pause = FIRST_PAUSE
         if patience:
-            print(visible(f"{error.message}; connecting again"), file=sys.stderr)
+            print(visible(f"warning: {error.message}; connecting again"), file=sys.stderr)
 
     def wait(self, error: ConnectError) -> None:
         """Wait for the next attempt; raise the error where that would be too late."""

@@ -85,7 +85,7 @@ def seal(
                 except BusyError as error:
                     if pause is None:
                         raise
-                    print(f"{error.message}; trying again", file=sys.stderr, flush=True)
+                    print(f"warning: {error.message}; trying again", file=sys.stderr, flush=True)
                 except AuditError as error:
                     if pause is None or connection.closed:
                         raise

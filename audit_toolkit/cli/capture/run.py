@@ -65,7 +65,7 @@ def run(
             except ConnectError as error:
                 if once:
                     raise
-                _say(f"{error.message}; trying again")
+                _say(f"warning: {error.message}; trying again")
                 time.sleep(RECONNECT_SECONDS)
     except KeyboardInterrupt:
         pass
