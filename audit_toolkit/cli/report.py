@@ -167,7 +167,9 @@ def _command(
 
 def _write(text: str, file: Path | None) -> None:
     if file is None:
-        print(text, end="")
+        # Whatever the locale: HTML says that it is UTF-8, and Markdown is.
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode())
         return
     write_whole(file, text, "-o")
     print(f"wrote {file}", file=sys.stderr)

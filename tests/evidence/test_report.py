@@ -10,6 +10,7 @@ import random
 import re
 import shlex
 import subprocess
+import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from html import unescape
@@ -533,6 +534,29 @@ def test_a_file_is_written(shop: Trail, audit: Audit, tmp_path: Path) -> None:
     assert file.read_text("utf-8").startswith("# Audit trail report")
     assert (link.is_symlink(), file.stat().st_mode & 0o777) == (True, 0o640)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["link", "out.html"]
+
+
+def test_a_report_is_utf_8_wherever_it_goes(shop: Trail, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "audit_toolkit",
+        "report",
+        "--from",
+        "1 hour ago",
+        "--profile",
+        "hipaa",
+    ]
+    environment = {
+        **os.environ,
+        "PYTHONIOENCODING": "ascii",
+        "AUDIT_DATABASE_URL": shop.database.dsn,
+    }
+    for words in ([], ["-o", "/dev/stdout"]):
+        ran = subprocess.run(
+            [*command, *words], env=environment, cwd=tmp_path, stdout=subprocess.PIPE, check=True
+        )
+        assert "§164.312" in ran.stdout.decode("utf-8")
 
 
 def test_a_report_without_a_place_is_refused_before_it_is_read(
