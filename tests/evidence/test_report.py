@@ -127,6 +127,17 @@ def test_what_lies_outside_of_the_period_is_left_out(shop: Trail, audit: Audit) 
     assert re.fullmatch(nothing + begun, said(found, "activity"))
 
 
+def test_a_period_ends_when_it_is_read(shop: Trail, audit: Audit) -> None:
+    soon = (datetime.now(UTC) + timedelta(seconds=40)).isoformat()
+    found = report(audit, "--to", soon)
+    assert found["to"] <= found["made_at"]
+    [line] = section(found, "activity")
+    shop.execute("insert into orders values (9)")
+    assert [row[4] for row in shop.execute(line["sql"])] == [3]
+    words = ("--from", soon, "--to", (datetime.now(UTC) + timedelta(seconds=50)).isoformat())
+    assert "--from is in the future: the server's clock" in audit("report", *words, code=2).stderr
+
+
 def test_what_left_the_trail_is_not_taken_for_what_never_was(shop: Trail, audit: Audit) -> None:
     shop.execute(
         "insert into audit.partition_lifecycle (leaf, leaf_name, lower_bound, upper_bound, state, dropped_at)"
