@@ -170,7 +170,7 @@ def test_a_pause_that_began_before_the_period_is_told(shop: Trail, audit: Audit)
         """ ('audit', 'logged_actions', 'M', '{"change": "guard", "guard": "off", "reason": "release"}')"""
     )
     found = report(audit, "--from", "now", code=FINDINGS)
-    assert "the guard was off when the period began, switched off by postgres: release" in said(
+    assert "the guard was off when the period began, turned off by postgres: release" in said(
         found, "gaps"
     )
     assert "public.orders: not captured since " in said(found, "gaps")
