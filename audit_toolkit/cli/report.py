@@ -17,6 +17,7 @@ from audit_toolkit.cli.options import AlembicConfig, Dsn, TrailSchema, Utc
 from audit_toolkit.cli.review import read_period
 from audit_toolkit.cli.seal_options import PublicKeys, read_public_keys
 from audit_toolkit.cli.whole_file import require_place, write_whole
+from audit_toolkit.connection import fetch
 from audit_toolkit.errors import UsageError
 from audit_toolkit.evidence import (
     Period,
@@ -26,14 +27,20 @@ from audit_toolkit.evidence import (
     as_markdown,
     gather,
 )
-from audit_toolkit.evidence.report import exact
+from audit_toolkit.evidence.report import exact, utc
 from audit_toolkit.findings import FINDINGS
 from audit_toolkit.plurals import counted
 from audit_toolkit.seals import read_outside
 from audit_toolkit.trail.rows.lookup import require_readable_trail
 
 if TYPE_CHECKING:
+    from typing import Any
+
+    import psycopg
+
     from audit_toolkit.evidence import EvidenceReport
+
+    Connection = psycopg.Connection[Any]
 
 
 class PaperFormat(StrEnum):
@@ -122,6 +129,7 @@ def report(
     verification = _verification(checkpoints or [], key or []) if verify else None
     with open_database(dsn, config) as connection:
         require_readable_trail(connection, audit_schema)
+        period = _until_now(connection, period)
         evidence = gather(
             connection,
             audit_schema,
@@ -138,6 +146,18 @@ def report(
         )
     _write(_RENDERERS[output](evidence), file)
     _end(evidence)
+
+
+def _until_now(connection: Connection, period: Period) -> Period:
+    """The period up to now by the server's clock, which events go by: later ones must not come into it."""
+    [row] = fetch(connection, "select clock_timestamp() as now")
+    end = min(period.end, row["now"])
+    if end <= period.begin:
+        raise UsageError(
+            f"--from is in the future: the server's clock is at {utc(end)}",
+            hint="set the clocks of this machine and of the server",
+        )
+    return Period(begin=period.begin, end=end)
 
 
 def _verification(checkpoints: list[str], keys: list[Path]) -> Verification:
@@ -167,7 +187,9 @@ def _command(
 
 def _write(text: str, file: Path | None) -> None:
     if file is None:
-        print(text, end="")
+        # Whatever the locale: HTML says that it is UTF-8, and Markdown is.
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode())
         return
     write_whole(file, text, "-o")
     print(f"wrote {file}", file=sys.stderr)

@@ -13,12 +13,11 @@ from audit_toolkit.errors import AuditError
 
 def require_place(path: Path, option: str) -> None:
     """Raise `AuditError` where `write_whole` could not write: before the work, not after it."""
-    place = _place(path)
     with _explained(path, option):
-        if _is_special(place):
-            place.open("a").close()
+        if _is_special(path):
+            path.open("a").close()
         else:
-            _new(place).unlink()
+            _new(_place(path)).unlink()
 
 
 def write_whole(path: Path, text: str, option: str) -> None:
@@ -26,11 +25,11 @@ def write_whole(path: Path, text: str, option: str) -> None:
 
     A link stays, and what it leads to is written. What is no file, such as /dev/stdout or a pipe, is written as it is.
     """
-    place = _place(path)
     with _explained(path, option):
-        if _is_special(place):
-            place.write_text(text, encoding="utf-8")
+        if _is_special(path):
+            path.write_text(text, encoding="utf-8")
             return
+        place = _place(path)
         new = _new(place)
         try:
             new.write_text(text, encoding="utf-8")
@@ -44,8 +43,8 @@ def _place(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _is_special(place: Path) -> bool:
-    return place.exists() and not place.is_file()
+def _is_special(path: Path) -> bool:
+    return path.exists() and not path.is_file()
 
 
 def _new(place: Path) -> Path:

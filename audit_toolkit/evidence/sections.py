@@ -166,7 +166,7 @@ def _gaps_begun_before(reading: Reading) -> Iterator[Line]:
         if row["guard"] == "off":
             because = f": {row['reason']}" if row["reason"] else ""
             yield Line(
-                text=f"the guard was off when the period began, disabled by {row['who']}{because}",
+                text=f"the guard was off when the period began, turned off by {row['who']}{because}",
                 at=row["since"],
                 event_id=row["event_id"],
                 command=reading.audit("show", str(row["event_id"])),

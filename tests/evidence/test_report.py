@@ -10,6 +10,7 @@ import random
 import re
 import shlex
 import subprocess
+import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from html import unescape
@@ -126,6 +127,17 @@ def test_what_lies_outside_of_the_period_is_left_out(shop: Trail, audit: Audit) 
     assert re.fullmatch(nothing + begun, said(found, "activity"))
 
 
+def test_a_period_ends_when_it_is_read(shop: Trail, audit: Audit) -> None:
+    soon = (datetime.now(UTC) + timedelta(seconds=40)).isoformat()
+    found = report(audit, "--to", soon)
+    assert found["to"] <= found["made_at"]
+    [line] = section(found, "activity")
+    shop.execute("insert into orders values (9)")
+    assert [row[4] for row in shop.execute(line["sql"])] == [3]
+    words = ("--from", soon, "--to", (datetime.now(UTC) + timedelta(seconds=50)).isoformat())
+    assert "--from is in the future: the server's clock" in audit("report", *words, code=2).stderr
+
+
 def test_what_left_the_trail_is_not_taken_for_what_never_was(shop: Trail, audit: Audit) -> None:
     shop.execute(
         "insert into audit.partition_lifecycle (leaf, leaf_name, lower_bound, upper_bound, state, dropped_at)"
@@ -158,7 +170,7 @@ def test_a_pause_that_began_before_the_period_is_told(shop: Trail, audit: Audit)
         """ ('audit', 'logged_actions', 'M', '{"change": "guard", "guard": "off", "reason": "release"}')"""
     )
     found = report(audit, "--from", "now", code=FINDINGS)
-    assert "the guard was off when the period began, disabled by postgres: release" in said(
+    assert "the guard was off when the period began, turned off by postgres: release" in said(
         found, "gaps"
     )
     assert "public.orders: not captured since " in said(found, "gaps")
@@ -533,6 +545,29 @@ def test_a_file_is_written(shop: Trail, audit: Audit, tmp_path: Path) -> None:
     assert file.read_text("utf-8").startswith("# Audit trail report")
     assert (link.is_symlink(), file.stat().st_mode & 0o777) == (True, 0o640)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["link", "out.html"]
+
+
+def test_a_report_is_utf_8_wherever_it_goes(shop: Trail, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "audit_toolkit",
+        "report",
+        "--from",
+        "1 hour ago",
+        "--profile",
+        "hipaa",
+    ]
+    environment = {
+        **os.environ,
+        "PYTHONIOENCODING": "ascii",
+        "AUDIT_DATABASE_URL": shop.database.dsn,
+    }
+    for words in ([], ["-o", "/dev/stdout"]):
+        ran = subprocess.run(
+            [*command, *words], env=environment, cwd=tmp_path, stdout=subprocess.PIPE, check=True
+        )
+        assert "§164.312" in ran.stdout.decode("utf-8")
 
 
 def test_a_report_without_a_place_is_refused_before_it_is_read(
