@@ -555,7 +555,9 @@ def test_with_any_rule_ddl_and_switches_the_answers_are_those_of_whole_rows(
     for mode in modes:
         trail.execute(ITEMS.replace("{mode}", mode))
         trail.audit(f"{mode}.items", store=Store(mode), **rule)
-        trail.execute(f"insert into {mode}.items select g, 'n', g from generate_series(1, 5) as g")
+        trail.execute(
+            f"insert into {mode}.items select g, 'n', g, '1', '2026-11-01' from generate_series(1, 5) as g"
+        )
         trail.execute(f"update {mode}.items set name = 'new'")
     moments = [_now(trail)]
     for _ in range(40):
