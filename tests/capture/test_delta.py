@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +15,7 @@ import psycopg
 import pytest
 
 from audit_toolkit.completeness.reconcile import one_snapshot, reconcile
-from audit_toolkit.config import Capture, Mask, OnOversize, Store, TableRule
+from audit_toolkit.config import Capture, Mask, MaskMethod, OnOversize, Store, TableRule
 from audit_toolkit.errors import AuditError, PermissionDeniedError, RuleError
 from audit_toolkit.names import QualifiedName
 from audit_toolkit.trail import (
@@ -514,6 +516,152 @@ def test_all_modes_give_the_same_answers(trail: Trail, seed: int) -> None:
     for asked, *given in zip(*answers.values(), strict=True):
         for other in given:
             assert other == asked, (seed, asked[0])
+
+
+RULES: tuple[dict[str, Any], ...] = (
+    {},
+    {"mask": (Mask(column="name", method=MaskMethod.LENGTH), Mask(column="tags"))},
+    {"exclude": ("amount",), "mask": (Mask(column="name", method=MaskMethod.SHA256_PLAIN),)},
+    {"only": ("name",)},
+    {"when": "name <> 'n3'"},
+    {"log_unchanged": True},
+    {"on_oversize": OnOversize.MARK},
+)
+CAPTURE_ON = '''alter table items enable always trigger "00_audit_row";
+    alter table items enable always trigger "00_audit_truncate"; alter table items enable trigger "00_a_settle"'''
+DDL = (
+    "alter table items add column if not exists extra int default 7",
+    "alter table items drop column if exists extra",
+    "alter table items rename name to x; alter table items rename x to name",
+    "alter table items alter at type timestamptz using at + interval '1 day'",
+    f"alter table items disable trigger user; update items set at = at + interval '1 hour'; {CAPTURE_ON}",
+    "alter table items add column if not exists s1 text; alter table items add column if not exists s2 text",
+    (
+        "alter table items rename amount to x; alter table items rename double to amount;"
+        " alter table items rename amount to double; alter table items rename x to amount"
+    ),
+    "select audit.note_changes()",
+)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("seed", range(14))
+def test_with_any_rule_ddl_and_switches_the_answers_are_those_of_whole_rows(
+    trail: Trail, seed: int
+) -> None:
+    chance = random.Random(seed)
+    rule = RULES[seed % len(RULES)]
+    modes = ("rows", "delta")
+    for mode in modes:
+        trail.execute(ITEMS.replace("{mode}", mode))
+        trail.audit(f"{mode}.items", store=Store(mode), **rule)
+        trail.execute(
+            f"insert into {mode}.items select g, 'n', g, '1', '2026-11-01' from generate_series(1, 5) as g"
+        )
+        trail.execute(f"update {mode}.items set name = 'new'")
+    moments = [_now(trail)]
+    for _ in range(40):
+        statements = [_any_change(chance) for _ in range(chance.choice([1, 1, 1, 2, 3]))]
+        if chance.random() < 0.15:
+            statements.insert(chance.choice([0, len(statements)]), chance.choice(DDL))
+        ending = chance.choice(["commit", "commit", "commit", "rollback"])
+        for mode in modes:
+            trail.execute(f"set search_path = {mode}")
+            try:
+                trail.execute(
+                    f"begin; set constraints all deferred; {'; '.join(statements)}; {ending}"
+                )
+            except psycopg.Error:  # such as DDL behind changes whose checks are deferred
+                trail.execute("rollback")
+        if chance.random() < 0.15:
+            trail.execute("reset search_path")
+            trail.audit("rows.items", store=Store.ROWS, **rule)
+            trail.audit("delta.items", store=chance.choice([*MODES, Store.DELTA]), **rule)
+        moments.append(_now(trail))
+    trail.execute("reset search_path")
+    assert any(
+        event["action"] == "U" and "id" not in event["old_row"] for event in trail.events()
+    ), seed
+    whole, put_together = (
+        list(_all_answers(trail, mode, moments, random.Random(seed))) for mode in modes
+    )
+    for expected, answer in zip(whole, put_together, strict=True):
+        assert answer == expected, seed
+
+
+def _any_change(chance: random.Random) -> str:
+    some = f"id % {chance.randint(1, 3)} = {chance.randint(0, 1)}"
+    return chance.choices(
+        [
+            _change(chance),
+            f"update items set at = at where {some}",
+            f"update items set name = 'n{chance.randint(1, 4)}' where {some}",
+            f"savepoint s; update items set amount = {chance.randint(1, 5)} where {some}; rollback to s",
+            f"savepoint s; update items set amount = {chance.randint(1, 5)} where {some}; release s",
+            f"update items set tags = 'null' where {some}",
+            (
+                "insert into items (id, name, amount) select g, 'c', 3 from generate_series(1, 4) g"
+                " where not exists (select from items where id = g)"
+            ),
+        ],
+        [2, 1, 9, 2, 3, 3, 3],
+    )[0]
+
+
+def _all_answers(
+    trail: Trail, mode: str, moments: list[datetime], chance: random.Random
+) -> Iterator[tuple[Any, ...]]:
+    """What the readers say or refuse to say of a table, without numbers and times of events."""
+    table, connection = f"{mode}.items", trail.connection
+    keys = range(1, 7)
+    for at in sorted(chance.sample(moments, 5)):
+        yield (
+            "table-at",
+            _tried(mode, lambda at: sorted(map(str, table_at(connection, table, at))), at),
+        )
+        for key in keys:
+            yield "row-at", key, _tried(mode, row_at, connection, table, key, at)
+            undo = partial(plan_restore, connection, table, str(key), at=at)
+            yield "restore", key, _tried(mode, _planned, undo, mode)
+    events = history(connection, table)
+    yield "history", [_whole(event) for event in events]
+    for key in keys:
+        yield (
+            "history",
+            key,
+            _tried(mode, lambda k: [*map(_whole, history(connection, table, k))], key),
+        )
+        yield (
+            "blame",
+            key,
+            _tried(
+                mode, lambda k: [(o.column, str(o.value)) for o in blame(connection, table, k)], key
+            ),
+        )
+    for place in chance.sample(range(len(events)), min(6, len(events))):
+        selection = Selection(event_ids=(events[place].event_id,))
+        yield "revert", place, _planned(partial(plan_revert, connection, selection), mode)
+    yield "reconcile", sorted(_found(trail, mode, "items"))
+
+
+def _whole(event: Event) -> tuple[str, ...]:
+    if event.action not in ("I", "U", "D"):
+        return (event.action,)
+    return (
+        event.action,
+        str(event.row_key),
+        str(event.old_row),
+        str(event.row_after),
+        str(event.changed),
+    )
+
+
+def _tried(mode: str, ask: Callable[..., Any], *arguments: Any) -> str:
+    try:
+        said = str(ask(*arguments))
+    except AuditError as error:
+        said = str(error).replace(mode, "")
+    return re.sub(r" only from \d{4}-\d\d-\d\d [0-9:.+]+", "", said)
 
 
 def _now(trail: Trail) -> datetime:
