@@ -33,6 +33,7 @@ from audit_toolkit.cli.seal_options import (
     find_places,
     find_signer,
 )
+from audit_toolkit.cli.whole_file import write_metrics
 from audit_toolkit.errors import AuditError, BusyError
 from audit_toolkit.findings import FINDINGS, SCHEMA_VERSION, Finding, Report
 from audit_toolkit.partitions import (
@@ -43,7 +44,6 @@ from audit_toolkit.partitions import (
     check_partitions,
     is_standby,
     partition_report,
-    write_textfile,
 )
 from audit_toolkit.schema.captured_tables import note_changes, note_coverage
 from audit_toolkit.schema.location import note_timeline
@@ -233,4 +233,4 @@ def _write_metrics(run: Run, textfile: Path) -> None:
     partitions = run.read()
     findings = check_partitions(partitions, run.policy, Thresholds())
     report = partition_report(partitions, findings, needs_archive=run.policy.archived_only)
-    write_textfile(textfile, report.as_prometheus())
+    write_metrics(textfile, report.as_prometheus())

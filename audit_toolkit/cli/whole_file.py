@@ -20,10 +20,16 @@ def require_place(path: Path, option: str) -> None:
             _new(_place(path)).unlink()
 
 
-def write_whole(path: Path, text: str, option: str) -> None:
+def write_metrics(path: Path, text: str) -> None:
+    """Write the file of `--textfile`, which node_exporter reads as another user. Raises `AuditError`."""
+    write_whole(path, text, "--textfile", mode=0o644)
+
+
+def write_whole(path: Path, text: str, option: str, *, mode: int | None = None) -> None:
     """Write a file: a reader sees the former text or the new one, never a part. Raises `AuditError`.
 
-    A link stays, and what it leads to is written. What is no file, such as /dev/stdout or a pipe, is written as it is.
+    Without a mode it keeps that of the former file. A link stays, and what it leads to is written. What is no file,
+    such as /dev/stdout or a pipe, is written as it is.
     """
     with _explained(path, option):
         if _is_special(path):
@@ -33,7 +39,9 @@ def write_whole(path: Path, text: str, option: str) -> None:
         new = _new(place)
         try:
             new.write_text(text, encoding="utf-8")
-            new.chmod(place.stat().st_mode & 0o7777 if place.exists() else 0o666 & ~_umask())
+            with new.open("rb") as written:
+                os.fsync(written.fileno())
+            new.chmod(_mode_of(place) if mode is None else mode)
             new.replace(place)
         finally:
             new.unlink(missing_ok=True)
@@ -51,6 +59,10 @@ def _new(place: Path) -> Path:
     handle, name = tempfile.mkstemp(dir=place.parent, prefix=".audit-")
     os.close(handle)
     return Path(name)
+
+
+def _mode_of(place: Path) -> int:
+    return place.stat().st_mode & 0o7777 if place.exists() else 0o666 & ~_umask()
 
 
 def _umask() -> int:

@@ -4,7 +4,7 @@ from audit_toolkit.partitions.boundaries import Span
 from audit_toolkit.partitions.default import plan_default
 from audit_toolkit.partitions.health import Thresholds, check_partitions
 from audit_toolkit.partitions.model import Entry, Leaf, Partitions, PartitionState, Policy
-from audit_toolkit.partitions.monitoring import partition_report, write_textfile
+from audit_toolkit.partitions.monitoring import partition_report
 from audit_toolkit.partitions.planning import (
     plan_attach,
     plan_end_of_hold,
@@ -40,5 +40,4 @@ __all__ = [
     "plan_stage",
     "read_partitions",
     "succeeded",
-    "write_textfile",
 ]

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-from audit_toolkit.errors import AuditError
 from audit_toolkit.findings import Finding, Measure, Metric, Report, Severity
 from audit_toolkit.partitions.health import Thresholds
 from audit_toolkit.partitions.model import Partitions, PartitionState
@@ -41,23 +37,6 @@ def partition_report(
         measures=_measures(partitions, limits or Thresholds()),
         gauges=tuple(_gauges(partitions, findings, needs_archive)),
     )
-
-
-def write_textfile(path: Path, text: str) -> None:
-    """Replace a file as a whole: a reader sees the old text or the new one, never a part."""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except OSError as error:
-        raise AuditError(
-            f"cannot write the metrics to {path}: {error.strerror}",
-            hint="give --textfile a path in a writable folder",
-        ) from error
 
 
 def _measures(partitions: Partitions, limits: Thresholds) -> tuple[Measure, ...]:

@@ -14,7 +14,8 @@ from audit_toolkit.cli.partition_run import (
     Rotation,
     takes_rotation,
 )
-from audit_toolkit.partitions import Thresholds, check_partitions, partition_report, write_textfile
+from audit_toolkit.cli.whole_file import write_metrics
+from audit_toolkit.partitions import Thresholds, check_partitions, partition_report
 
 
 @takes_rotation
@@ -76,5 +77,5 @@ def _check(
             findings += tuple(archive_findings(run.connection, run.schema, rotation.archive))
     report = partition_report(partitions, findings, limits, needs_archive=run.policy.archived_only)
     if textfile:
-        write_textfile(textfile, report.as_prometheus())
+        write_metrics(textfile, report.as_prometheus())
     end_with(report, output)
